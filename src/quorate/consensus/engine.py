@@ -1,0 +1,248 @@
+"""The Engine interface: events in, effects out, and the order of effects.
+
+An engine makes replicas agree on one order of entries. It is a pure machine: no clock, no I/O, no
+randomness of its own (draws are handed in), the same events give the same effects. Whoever drives
+it (``replication/``, for the node and for the simulator alike) does
+
+    engine.step(event)      any number of times: the only way in
+    effects = engine.take() once per turn: the only way out
+
+and then carries out the effects. What an engine promises is *primary-order atomic broadcast* (the
+six properties of ZAB, Junqueira et al. 2011 §II): integrity, total order, agreement, local and
+global primary order, primary integrity. In particular ``leadership.established`` becomes true only
+after everything of earlier epochs was delivered, and nothing may be proposed before.
+
+Nothing here names Raft. An *epoch* is a leadership's number (Raft: term).
+
+The order of effects
+====================
+
+==========================  ====================================================================
+effect                      may happen
+==========================  ====================================================================
+messages                    at once, before anything of the same turn is durable
+persist                     in ``sequence`` order; one or several steps per fsync
+messages_after_persist      only when the persist of the same turn (if none: all persists of
+                            earlier turns) is durable, i.e. after its ``Persisted``
+committed                   at once, in index order, each entry exactly once; entries may be
+                            delivered before this node's own disk has them
+barriers                    a read may be answered when the applied index reaches ``index``
+read_snapshot               any time; answered by ``SnapshotRead``
+install                     after the persist that completed the snapshot is durable (the engine
+                            emits it then) and before any ``committed`` of the same turn
+leadership                  after ``committed`` of the same turn
+==========================  ====================================================================
+
+Everything not forbidden here may be reordered; the simulator does. If you add an effect: update
+this table, ``replication/replica.py``, and ARCHITECTURE.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Protocol, TypeAlias
+
+from quorate.consensus.entry import Entry, Persist, SnapshotMeta
+from quorate.consensus.membership import Configuration
+
+NO_LEADER = 0
+"""Neutral node id: node ids start at 1, so "no leader" needs no ``None`` checks."""
+
+Draw: TypeAlias = Callable[[int], int]
+"""Source of randomness, handed in: ``draw(n)`` gives an integer in ``0 .. n-1``."""
+
+Message: TypeAlias = Any
+"""An engine's own message; outside the engine only ``encode`` and ``decode`` know its shape."""
+
+
+# ---- events ------------------------------------------------------------------------------------
+
+
+class Tick(NamedTuple):
+    """Time passed. ``now_ms`` is monotonic, in milliseconds; its origin means nothing."""
+
+    now_ms: int
+
+
+class Received(NamedTuple):
+    """A message of another node's engine arrived (perhaps late, twice or out of order)."""
+
+    sender: int
+    message: Message
+
+
+class Propose(NamedTuple):
+    """Append this payload as a BATCH entry. Ignored (counted) unless leadership is established."""
+
+    payload: bytes
+
+
+class Persisted(NamedTuple):
+    """Persistence step ``sequence`` and all before it are durable."""
+
+    sequence: int
+
+
+class ReadBarrier(NamedTuple):
+    """Ask for a linearizable read point. Answered by ``barriers`` or ``barriers_failed``.
+
+    May be asked of any node; a follower's engine asks its leader (Raft dissertation §6.4).
+    """
+
+    token: Hashable
+
+
+class PeerOpened(NamedTuple):
+    """A connection to this peer stands (again): a hint to probe it now instead of at a timer."""
+
+    peer: int
+
+
+class PeerClosed(NamedTuple):
+    """The operating system closed this peer's connection: a hint that its process is gone.
+
+    May start a pre-vote at once and lets voters drop their refusal for that leader. Never needed
+    for safety, and it may be wrong.
+    """
+
+    peer: int
+
+
+class TransferLeadership(NamedTuple):
+    """Hand leadership to ``to`` (0: the most up-to-date voter). Ignored when not leading."""
+
+    to: int = 0
+
+
+class ChangeMembership(NamedTuple):
+    """Move to another configuration. Reserved: engines ignore it until membership is dynamic."""
+
+    configuration: Configuration
+
+
+class SnapshotSaved(NamedTuple):
+    """Our own snapshot at ``meta.index`` is durable; the log before it may be compacted."""
+
+    meta: SnapshotMeta
+    size_bytes: int
+
+
+class SnapshotRead(NamedTuple):
+    """Answer to ``ReadSnapshot``. ``data is None``: that snapshot is gone; start over."""
+
+    peer: int
+    meta: SnapshotMeta
+    offset: int
+    data: bytes | None
+    last: bool
+
+
+Event: TypeAlias = (
+    Tick
+    | Received
+    | Propose
+    | Persisted
+    | ReadBarrier
+    | PeerOpened
+    | PeerClosed
+    | TransferLeadership
+    | ChangeMembership
+    | SnapshotSaved
+    | SnapshotRead
+)
+
+
+# ---- effects -----------------------------------------------------------------------------------
+
+
+class Leadership(NamedTuple):
+    """Who leads, as far as this node knows.
+
+    ``established`` is only ever true on the leader itself: everything of earlier epochs has been
+    delivered and proposals are welcome.
+    """
+
+    epoch: int
+    leader: int
+    established: bool
+
+
+class ReadSnapshot(NamedTuple):
+    """Read a piece of our newest snapshot for ``peer``; answer with ``SnapshotRead``."""
+
+    peer: int
+    meta: SnapshotMeta
+    offset: int
+    size_bytes: int
+
+
+@dataclass(slots=True)
+class Effects:
+    """Everything that one turn decided; see the table above for the order."""
+
+    messages: list[tuple[int, Message]] = field(default_factory=list)
+    persist: Persist | None = None
+    messages_after_persist: list[tuple[int, Message]] = field(default_factory=list)
+    install: SnapshotMeta | None = None
+    committed: list[Entry] = field(default_factory=list)
+    leadership: Leadership | None = None
+    barriers: list[tuple[Hashable, int]] = field(default_factory=list)
+    barriers_failed: list[Hashable] = field(default_factory=list)
+    read_snapshot: list[ReadSnapshot] = field(default_factory=list)
+
+
+class PeerStatistics(NamedTuple):
+    """What a leader knows about one member."""
+
+    node_id: int
+    match_index: int
+    is_active: bool  # answered within the last election timeout
+    state: str  # "probe", "replicate", "snapshot"
+
+
+class EngineStatistics(NamedTuple):
+    """Engine-neutral numbers for status pages, metrics and tests."""
+
+    engine: str
+    role: str  # "leader", "follower", "candidate", "learner"
+    epoch: int
+    leader: int
+    commit_index: int
+    first_index: int
+    last_index: int
+    durable_index: int
+    peers: tuple[PeerStatistics, ...]  # empty unless leading
+    ignored: dict[str, int]  # reason -> count of events and messages ignored
+
+
+class Engine(Protocol):
+    """One replica's consensus engine."""
+
+    def step(self, event: Event) -> None:
+        """Take one event in."""
+
+    def take(self) -> Effects:
+        """Hand out everything decided since the last call."""
+
+    def encode(self, message: Message) -> bytes:
+        """Turn one of this engine's messages into bytes for the wire."""
+
+    def decode(self, data: bytes) -> Message:
+        """Turn bytes from the wire into a message.
+
+        Raises:
+            RemoteProtocolError: the bytes are no message; nothing happened.
+        """
+
+    def snapshot_meta(self, index: int) -> SnapshotMeta:
+        """Metadata for a snapshot of the state machine at the applied ``index``."""
+
+    def configuration(self) -> Configuration:
+        """The configuration in force."""
+
+    def statistics(self) -> EngineStatistics:
+        """Numbers for people and programs; never needed for a decision."""
+
+    def describe(self) -> str:
+        """A stable multi-line picture of the state, for traces and failure messages."""

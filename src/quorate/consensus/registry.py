@@ -1,0 +1,80 @@
+"""Engines by name: the only place that knows which engines exist.
+
+``replication/`` asks for an engine by the name in the settings and sees nothing but the Engine
+interface; a new engine is one line here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from quorate.consensus.engine import Draw, Engine
+from quorate.consensus.entry import Recovered
+from quorate.consensus.membership import Configuration
+from quorate.errors import SettingsError
+
+
+@dataclass(frozen=True, slots=True)
+class EngineSettings:
+    """Timing and bounds that every engine understands.
+
+    Attributes:
+        election_timeout_ms: a member that hears no leader for one to two times this campaigns.
+            Too short: elections during a garbage collection or a slow fsync. Too long: a hung
+            leader is noticed late (a *killed* one is noticed by its closed connection).
+        heartbeat_ms: an idle leader speaks this often; at most a third of the election timeout.
+        append_bytes_max: most payload bytes in one replication message, so that a catch-up never
+            starves heartbeats (dissertation §10.2.2).
+        inflight_bytes_max: most bytes sent to one member and not yet acknowledged.
+        inflight_messages_max: the same in messages.
+        snapshot_chunk_bytes: size of the pieces in which a snapshot travels.
+        log_keep_entries: entries kept in memory behind a snapshot, so that a member that is only
+            a little behind needs no snapshot.
+    """
+
+    election_timeout_ms: int = 500
+    heartbeat_ms: int = 100
+    append_bytes_max: int = 1 << 20
+    inflight_bytes_max: int = 8 << 20
+    inflight_messages_max: int = 256
+    snapshot_chunk_bytes: int = 256 << 10
+    log_keep_entries: int = 1000
+
+    def __post_init__(self) -> None:
+        if self.heartbeat_ms < 1 or self.heartbeat_ms * 3 > self.election_timeout_ms:
+            raise SettingsError(
+                f"heartbeat {self.heartbeat_ms} ms must be at least 1 ms and at most a third of "
+                f"the election timeout ({self.election_timeout_ms} ms): one lost heartbeat must "
+                "not cost a leader"
+            )
+
+
+def create_engine(
+    name: str,
+    *,
+    node_id: int,
+    configuration: Configuration,
+    recovered: Recovered,
+    settings: EngineSettings,
+    draw: Draw,
+    now_ms: int,
+) -> Engine:
+    """Make the engine called ``name`` for one node, from what its disk held.
+
+    ``configuration`` is the bootstrap membership, in force until the log or a snapshot says more.
+
+    Raises:
+        SettingsError: no engine has this name.
+    """
+    if name == "raft":
+        from quorate.consensus.raft.engine import RaftEngine  # noqa: PLC0415 - registry
+
+        return RaftEngine(
+            node_id=node_id,
+            configuration=configuration,
+            recovered=recovered,
+            settings=settings,
+            draw=draw,
+            now_ms=now_ms,
+        )
+    raise SettingsError(f"unknown engine {name!r}; known engines: raft")

@@ -1,0 +1,56 @@
+"""The Disk interface: the few file operations that storage needs, so that a simulator can lie.
+
+One Disk is one node's data directory, flat, with short ASCII file names. The real one
+(``real_disk.py``) calls the operating system; the simulator's keeps bytes in memory and loses
+what was not synced, as a power failure would. One contract test-suite runs against both.
+
+Invariants that callers rely on, and nothing more:
+    * ``write`` may be lost, wholly or in part, until ``File.sync`` returned
+    * a created, renamed or removed name may be lost until ``sync_directory`` returned
+    * any call may raise DiskFailed; after that the node must not use the directory again
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+
+class File(Protocol):
+    """An open file with positioned reads and writes."""
+
+    def read(self, offset: int, size: int) -> bytes:
+        """Read up to ``size`` bytes; fewer at the end of the file."""
+
+    def write(self, offset: int, data: bytes) -> None:
+        """Write all of ``data`` at ``offset``, growing the file if needed."""
+
+    def sync(self) -> None:
+        """Make data (and size) durable before returning. Never retried after a failure."""
+
+    def truncate(self, size: int) -> None:
+        """Set the file's size."""
+
+    def size(self) -> int:
+        """Current size in bytes."""
+
+    def close(self) -> None:
+        """Close; durable is only what was synced."""
+
+
+class Disk(Protocol):
+    """A flat directory of files."""
+
+    def names(self) -> list[str]:
+        """All file names, sorted."""
+
+    def open(self, name: str, *, create: bool = False) -> File:
+        """Open for reading and writing; ``create`` makes an empty file and fails if it exists."""
+
+    def rename(self, old: str, new: str) -> None:
+        """Rename, atomically replacing ``new``."""
+
+    def remove(self, name: str) -> None:
+        """Remove a file."""
+
+    def sync_directory(self) -> None:
+        """Make creations, renames and removals durable."""
