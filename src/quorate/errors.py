@@ -5,14 +5,14 @@ The branch answers the question that callers of a distributed system ask first: 
     QuorateError
     ├── UsageError                 you called it wrongly; nothing happened; fix the call or setting
     │   └── SettingsError          a flag, variable or file says something impossible
-    ├── DidNotHappen               the operation did not happen; safe to try again, here or elsewhere
+    ├── DidNotHappen               the operation did not happen; trying again is safe
     │   ├── NotLeader              this node does not lead; carries who does, if known
     │   ├── NoQuorum               too few members can be reached
     │   └── Overloaded             a bound was reached; try again later
-    ├── OutcomeUnknown             it may or may not have happened; retry only with the same identity
+    ├── OutcomeUnknown             may or may not have happened; retry only with the same identity
     ├── RemoteProtocolError        the other side broke the protocol; its connection is closed
     ├── StorageError               this node cannot trust or use its disk; it stops
-    │   ├── DiskFailed             a write or fsync failed; what was in flight may or may not be there
+    │   ├── DiskFailed             a write or fsync failed; what was in flight is unknown
     │   ├── CorruptData            a checksum is wrong where a torn write cannot explain it
     │   └── WrongDirectory         foreign, copied or wiped data directory
     └── InvariantBroken            our bug: the node stops rather than give a wrong answer

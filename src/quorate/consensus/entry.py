@@ -25,7 +25,8 @@ class EntryKind(IntEnum):
     CONFIGURATION = 2  # membership; encoded by consensus/membership.py
 
 
-class Entry(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Entry:
     """One position of the replicated log."""
 
     index: int
@@ -34,7 +35,8 @@ class Entry(NamedTuple):
     payload: bytes
 
 
-class SnapshotMeta(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class SnapshotMeta:
     """Identity of a snapshot: the state after applying ``index``, exactly.
 
     ``configuration`` is the encoded membership as of ``index``: a snapshot replaces the
