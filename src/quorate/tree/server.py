@@ -128,10 +128,11 @@ class CoordinationServer:
         self.replica.tick(now_ms, wall_ms)
         self.service.tick(now_ms)
         since = self._leaderless_since_ms
-        if since is not None and not self._let_go:
-            if now_ms - since >= self.settings.leaderless_grace_ms:
-                self._let_go = True
-                self.service.close_all()
+        if since is None or self._let_go:
+            return
+        if now_ms - since >= self.settings.leaderless_grace_ms:
+            self._let_go = True
+            self.service.close_all()
 
     # ---- clients -------------------------------------------------------------------------------
 
