@@ -168,19 +168,19 @@ class Replica:
         """
         self.engine.step(ReadBarrier(token))
 
-    def receive(self, sender: int, channel: int, payload: bytes) -> None:
+    def peer_received(self, peer: int, channel: int, payload: bytes) -> None:
         """Take in a message of another replica.
 
         Raises:
             RemoteProtocolError: malformed; close that peer's connection. Nothing wrong happened.
         """
         if channel == Channel.ENGINE:
-            self.engine.step(Received(sender, self.engine.decode(payload)))
+            self.engine.step(Received(peer, self.engine.decode(payload)))
         elif channel == Channel.FORWARD:
             if self.leadership.leader == self.node_id:
                 self._intake.admit(payload)
         elif channel == Channel.DIGEST:
-            self._digests.receive(sender, payload)
+            self._digests.receive(peer, payload)
             self._check_digests()
         else:
             raise RemoteProtocolError(f"unknown channel {channel}")

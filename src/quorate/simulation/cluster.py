@@ -17,16 +17,18 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from quorate.consensus.engine import Engine
+from quorate.consensus.entry import Recovered
 from quorate.consensus.membership import Configuration
 from quorate.consensus.registry import EngineSettings
 from quorate.errors import InvariantBroken
+from quorate.replication.replica import Replica
 from quorate.replication.turn import ReplicaSettings, Turn
-from quorate.simulation.host import Host, HostSettings
+from quorate.simulation.host import Host, HostSettings, MakeEngine
 from quorate.simulation.ledger import Ledger
 from quorate.simulation.network import LinkQuality, VirtualNetwork
 from quorate.simulation.safety import SafetyChecker
 from quorate.simulation.world import World
-from quorate.storage.store import StorageSettings
+from quorate.storage.store import StorageSettings, Store
 
 SECOND_US = 1_000_000
 
@@ -113,30 +115,49 @@ class SimulatedCluster:
         self._count = 0
         self._calm = False
         configuration = Configuration.of(range(1, nodes + 1))
-        settings = HostSettings(
-            engine_name=engine,
-            engine=EngineSettings(
-                election_timeout_ms=150,
-                heartbeat_ms=30,
-                append_bytes_max=2_000,
-                inflight_bytes_max=8_000,
-                inflight_messages_max=8,
-                snapshot_chunk_bytes=300,
-                log_keep_entries=self.world.draw(20),
-            ),
-            replica=ReplicaSettings(
-                entry_bytes_max=1_000,
-                intake_bytes_max=100_000,
-                resend_ms=150,
-                digest_interval=16,
-                snapshot_bytes_min=self.world.between(500, 20_000),
-                snapshot_factor=0.5,
-            ),
-            storage=StorageSettings.small(),
-            cluster_id=b"simulated-cluste",
+        engine_settings = EngineSettings(
+            election_timeout_ms=150,
+            heartbeat_ms=30,
+            append_bytes_max=2_000,
+            inflight_bytes_max=8_000,
+            inflight_messages_max=8,
+            snapshot_chunk_bytes=300,
+            log_keep_entries=self.world.draw(20),
         )
+        replica_settings = ReplicaSettings(
+            entry_bytes_max=1_000,
+            intake_bytes_max=100_000,
+            resend_ms=150,
+            digest_interval=16,
+            snapshot_bytes_min=self.world.between(500, 20_000),
+            snapshot_factor=0.5,
+        )
+
+        def build(
+            host: Host, store: Store, recovered: Recovered, make_engine: MakeEngine
+        ) -> Replica:
+            replica = Replica(
+                node_id=host.node_id,
+                incarnation=store.identity.incarnation,
+                engine=make_engine(
+                    engine,
+                    node_id=host.node_id,
+                    configuration=configuration,
+                    recovered=recovered,
+                    settings=engine_settings,
+                    draw=self.world.draw,
+                    now_ms=self.world.now_ms,
+                ),
+                machine=Ledger(),
+                settings=replica_settings,
+            )
+            if recovered.snapshot is not None:
+                replica.restore(recovered.snapshot, store.open_snapshot(recovered.snapshot))
+            return replica
+
+        settings = HostSettings(StorageSettings.small(), b"simulated-cluste")
         self.hosts = {
-            node: Host(node, self.world, self.checker, settings, configuration, Ledger, after_step)
+            node: Host(node, self.world, self.checker, settings, build, after_step)
             for node in configuration.voters
         }
         for host in self.hosts.values():
@@ -199,8 +220,7 @@ class SimulatedCluster:
             self._count += 1
             line = b"line-%d-" % self._count + b"x" * self.world.draw(120)
             self.outcome.submitted += 1
-            assert host.replica is not None
-            self._client.waiting[host.node_id, host.life, host.replica.submit(line)] = line
+            self._client.waiting[host.node_id, host.life, host.core.submit(line)] = line
             host.drive()
         self._later(self._write)
 
@@ -211,9 +231,8 @@ class SimulatedCluster:
         if living:
             host = self._pick(living)
             self._count += 1
-            assert host.replica is not None
             self._barriers[self._count] = len(self.acknowledged)
-            host.replica.read_barrier(self._count)
+            host.core.read_barrier(self._count)
             host.drive()
         self._later(self._read, 0, 60_000)
 
@@ -227,21 +246,20 @@ class SimulatedCluster:
             line = self._client.waiting.pop((host.node_id, host.life, number), None)
             if line is None:
                 raise InvariantBroken(f"result for a batch nobody waits for: {number}")
-            if host.machine.lines[position - 1] != line:
+            if host.core.machine.lines[position - 1] != line:
                 raise InvariantBroken(f"wrong result: line {position} is not {line!r}")
             self.acknowledged.append(line)
         for token in turn.released:
             assert isinstance(token, int)
             expected = self.acknowledged[: self._barriers.pop(token)]
-            missing = set(expected) - set(host.machine.lines)
+            missing = set(expected) - set(host.core.machine.lines)
             if missing:
                 raise InvariantBroken(f"stale read on node {host.node_id}: lacks {len(missing)}")
             self.outcome.reads += 1
 
     def _forget_lost_results(self, host: Host) -> None:
         """A snapshot may cover local batches: their outcome stays unknown to the client."""
-        assert host.replica is not None
-        settled = host.replica.number_settled
+        settled = host.core.number_settled
         for key in list(self._client.waiting):
             if key[:2] == (host.node_id, host.life) and key[2] <= settled:
                 del self._client.waiting[key]
@@ -285,12 +303,12 @@ class SimulatedCluster:
                 self._hint(host, other.node_id, opened=True)
 
     def _hint(self, host: Host, peer: int, *, opened: bool) -> None:
-        if not host.alive or host.replica is None:
+        if not host.alive:
             return
         if opened:
-            host.replica.peer_opened(peer)
+            host.core.peer_opened(peer)
         else:
-            host.replica.peer_closed(peer)
+            host.core.peer_closed(peer)
         host.drive()
 
     def _open_links(self) -> None:
@@ -321,22 +339,22 @@ class SimulatedCluster:
         return sum(1 for node, life, _ in self._client.waiting if (node, life) in lives)
 
     def _agreed(self) -> bool:
-        ledgers = [host.machine.lines for host in self.hosts.values()]
+        ledgers = [host.core.machine.lines for host in self.hosts.values()]
         same = all(ledger == ledgers[0] for ledger in ledgers)
         return same and self._waiting_alive() == 0 and bool(self.checker.leaders)
 
     def _judge(self) -> None:
         if not self._agreed():
             picture = "\n".join(
-                f"node {host.node_id}: {len(host.machine.lines)} lines, "
-                f"{host.replica.statistics() if host.replica else 'down'}"
+                f"node {host.node_id}: {len(host.core.machine.lines)} lines, "
+                f"{host.core.statistics()}"
                 for host in self.hosts.values()
             )
             raise InvariantBroken(
                 f"no agreement after the faults stopped (seed {self.outcome.seed}, "
                 f"{self._waiting_alive()} unanswered):\n{picture}"
             )
-        lines = next(iter(self.hosts.values())).machine.lines
+        lines = next(iter(self.hosts.values())).core.machine.lines
         if len(set(lines)) != len(lines):
             raise InvariantBroken("a batch was applied twice")
         if len(set(self.acknowledged)) != len(self.acknowledged):
@@ -351,5 +369,5 @@ class SimulatedCluster:
         outcome.elections = self.checker.elections
         outcome.messages = self.network.sent
         outcome.events = self.world.events
-        outcome.digest = next(iter(self.hosts.values())).machine.digest()
+        outcome.digest = next(iter(self.hosts.values())).core.machine.digest()
         return outcome

@@ -11,19 +11,16 @@ Invariants:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, TypeAlias
 
 from quorate.consensus.engine import Engine, ReadSnapshot
-from quorate.consensus.entry import Persist
-from quorate.consensus.membership import Configuration
-from quorate.consensus.registry import EngineSettings, create_engine
+from quorate.consensus.entry import Persist, Recovered, SnapshotMeta
+from quorate.consensus.registry import create_engine
 from quorate.errors import DiskFailed
-from quorate.replication.replica import Replica
-from quorate.replication.state_machine import StateMachine
-from quorate.replication.turn import ReplicaSettings, SnapshotJob, Turn
+from quorate.replication.turn import SnapshotJob, Turn
 from quorate.simulation.disk import VirtualDisk
 from quorate.simulation.safety import SafetyChecker
 from quorate.simulation.world import World
@@ -32,13 +29,39 @@ from quorate.storage.store import StorageSettings, Store
 WALL_ORIGIN_MS = 1_700_000_000_000
 
 
+class Core(Protocol):
+    """What a host drives: a Replica, or a CoordinationServer around one."""
+
+    def tick(self, now_ms: int, wall_ms: int) -> None: ...
+
+    def peer_received(self, peer: int, channel: int, payload: bytes) -> None: ...
+
+    def peer_opened(self, peer: int) -> None: ...
+
+    def peer_closed(self, peer: int) -> None: ...
+
+    def persisted(self, sequence: int) -> None: ...
+
+    def install(self, meta: SnapshotMeta, chunks: Iterable[bytes]) -> None: ...
+
+    def snapshot_saved(self, meta: SnapshotMeta, size_bytes: int) -> None: ...
+
+    def snapshot_read(
+        self, peer: int, meta: SnapshotMeta, offset: int, data: bytes | None, *, last: bool
+    ) -> None: ...
+
+    def take(self) -> Turn: ...
+
+
+MakeEngine: TypeAlias = Callable[..., Engine]
+Build: TypeAlias = Callable[["Host", Store, Recovered, MakeEngine], Any]
+"""Builds a host's core from what its disk held; the engine must come from the given maker."""
+
+
 @dataclass(frozen=True, slots=True)
 class HostSettings:
     """How a simulated node is built."""
 
-    engine_name: str
-    engine: EngineSettings
-    replica: ReplicaSettings
     storage: StorageSettings
     cluster_id: bytes
     tick_us: int = 10_000
@@ -54,24 +77,21 @@ class Host:
         world: World,
         checker: SafetyChecker,
         settings: HostSettings,
-        configuration: Configuration,
-        machine: Callable[[], StateMachine],
+        build: Build,
         after_step: Callable[[Engine], None] | None = None,
     ) -> None:
         self.node_id = node_id
         self.disk = VirtualDisk()
         self.alive = False
         self.life = 0
-        self.replica: Replica | None = None
-        self.machine: Any = None
+        self.core: Any = None
         self.send: Callable[[int, int, int, bytes], None] = lambda *_: None
-        self.on_turn: Callable[[Host, Turn], None] = lambda *_: None
+        self.on_turn: Callable[[Host, Any], None] = lambda *_: None
         self.fatal: str | None = None
         self._world = world
         self._checker = checker
         self._settings = settings
-        self._configuration = configuration
-        self._new_machine = machine
+        self._build = build
         self._after_step = after_step
         self._store: Store | None = None
         self._queue: list[Persist] = []
@@ -93,26 +113,13 @@ class Host:
             new_directory_id=world.bytes(16),
             settings=settings.storage,
         )
-        engine = create_engine(
-            settings.engine_name,
-            node_id=self.node_id,
-            configuration=self._configuration,
-            recovered=recovered,
-            settings=settings.engine,
-            draw=world.draw,
-            now_ms=world.now_ms,
-        )
-        self.machine = self._new_machine()
+
+        def make_engine(name: str, **arguments: Any) -> Engine:
+            engine = create_engine(name, **arguments)
+            return self._checker.observe(self.node_id, engine, recovered, self._after_step)
+
         self._store = store
-        self.replica = Replica(
-            node_id=self.node_id,
-            incarnation=store.identity.incarnation,
-            engine=self._checker.observe(self.node_id, engine, recovered, self._after_step),
-            machine=self.machine,
-            settings=settings.replica,
-        )
-        if recovered.snapshot is not None:
-            self.replica.restore(recovered.snapshot, store.open_snapshot(recovered.snapshot))
+        self.core = self._build(self, store, recovered, make_engine)
         self.alive = True
         self.life += 1
         self._queue, self._disk_busy, self._job = [], False, None
@@ -127,29 +134,22 @@ class Host:
             with suppress(DiskFailed):  # the power went in the middle of these operations
                 self._store.persist(self._queue)
         self.disk.crash(self._world.draw)
-        self.replica = None
+        self.core = None
         self._store = None
 
     # ---- events --------------------------------------------------------------------------------
 
     def receive(self, sender: int, channel: int, payload: bytes) -> None:
         """Take a message in."""
-        if self.alive and self.replica is not None:
-            self.replica.receive(sender, channel, payload)
+        if self.alive:
+            self.core.peer_received(sender, channel, payload)
             self.drive()
 
-    def submit(self, payload: bytes) -> int:
-        """Submit a batch; return its number within this life."""
-        assert self.replica is not None
-        number = self.replica.submit(payload)
-        self.drive()
-        return number
-
     def _tick(self, life: int) -> None:
-        if not self.alive or life != self.life or self.replica is None:
+        if not self.alive or life != self.life:
             return
         now_ms = self._world.now_ms
-        self.replica.tick(now_ms, WALL_ORIGIN_MS + now_ms)
+        self.core.tick(now_ms, WALL_ORIGIN_MS + now_ms)
         self.drive()
         self._world.after(self._settings.tick_us, lambda: self._tick(life))
 
@@ -157,21 +157,21 @@ class Host:
 
     def drive(self) -> None:
         """Take turns until there is nothing left to do now."""
-        replica = self.replica
-        if replica is None or self._driving:
+        core = self.core
+        if core is None or self._driving:
             return
         self._driving = True
         try:
             while True:
-                turn = replica.take()
-                again = self._carry_out(replica, turn)
+                turn = core.take()
+                again = self._carry_out(core, turn)
                 self.on_turn(self, turn)
                 if not again:
                     break
         finally:
             self._driving = False
 
-    def _carry_out(self, replica: Replica, turn: Turn) -> bool:
+    def _carry_out(self, core: Core, turn: Turn) -> bool:
         store = self._store
         assert store is not None
         for peer, channel, payload in turn.sends:
@@ -182,7 +182,7 @@ class Host:
         if turn.abandon_snapshot:
             self._job = None
         if turn.install is not None:
-            replica.install(turn.install, store.open_snapshot(turn.install))
+            core.install(turn.install, store.open_snapshot(turn.install))
         if turn.save_snapshot is not None:
             self._start_snapshot(turn.save_snapshot)
         for request in turn.read_snapshot:
@@ -203,11 +203,10 @@ class Host:
         if not self.alive or life != self.life:
             return
         assert self._store is not None
-        assert self.replica is not None
         steps, self._queue = self._queue, []
         self._store.persist(steps)
         self._disk_busy = False
-        self.replica.persisted(steps[-1].sequence)
+        self.core.persisted(steps[-1].sequence)
         self._pump_disk()
         self.drive()
 
@@ -234,8 +233,7 @@ class Host:
             self._world.after(delay, lambda: self._write_piece(life, job, writer, chunks))
             return
         self._job = None
-        assert self.replica is not None
-        self.replica.snapshot_saved(job.meta, writer.finish())
+        self.core.snapshot_saved(job.meta, writer.finish())
         self.drive()
 
     def _read_snapshot(self, request: ReadSnapshot) -> None:
@@ -245,9 +243,8 @@ class Host:
             if not self.alive or life != self.life:
                 return
             assert self._store is not None
-            assert self.replica is not None
             data, last = self._store.read_snapshot(request.meta, request.offset, request.size_bytes)
-            self.replica.snapshot_read(request.peer, request.meta, request.offset, data, last=last)
+            self.core.snapshot_read(request.peer, request.meta, request.offset, data, last=last)
             self.drive()
 
         self._world.after(self._world.between(*self._settings.disk_us), answer)

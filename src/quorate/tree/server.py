@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from quorate.consensus.engine import NO_LEADER, Draw, Leadership
+from quorate.consensus.engine import NO_LEADER, Draw, Engine, Leadership
 from quorate.consensus.entry import Recovered, SnapshotMeta
 from quorate.consensus.membership import Configuration
 from quorate.consensus.registry import EngineSettings, create_engine
@@ -73,6 +73,7 @@ class CoordinationServer:
         random_bytes: source of session passwords.
         now_ms: monotonic time.
         wall_ms: time since 1970.
+        make_engine: builds the engine; the simulator wraps it to judge its effects.
     """
 
     def __init__(
@@ -88,6 +89,7 @@ class CoordinationServer:
         random_bytes: Callable[[int], bytes],
         now_ms: int,
         wall_ms: int,
+        make_engine: Callable[..., Engine] = create_engine,
     ) -> None:
         self.node_id = node_id
         self.settings = settings
@@ -100,7 +102,7 @@ class CoordinationServer:
             settings=settings.service,
             random_bytes=random_bytes,
         )
-        engine = create_engine(
+        engine = make_engine(
             settings.engine_name,
             node_id=node_id,
             configuration=configuration,
@@ -171,7 +173,7 @@ class CoordinationServer:
         if channel == Channel.NOTICE:
             self.service.receive_notice(peer, payload, self._now_ms)
         else:
-            self.replica.receive(peer, channel, payload)
+            self.replica.peer_received(peer, channel, payload)
 
     def persisted(self, sequence: int) -> None:
         """Persistence step ``sequence`` and all before it are durable."""

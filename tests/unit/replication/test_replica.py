@@ -100,7 +100,7 @@ def test_leader_holds_forwards_until_established_and_then_proposes_them():
     """Nothing is proposed before leadership is established, and nothing waits for a timer after."""
     bench = Bench(node_id=1)
     bench.lead(1)
-    bench.replica.receive(2, Channel.FORWARD, encode_sub_batch(2, 1, 1, b"early"))
+    bench.replica.peer_received(2, Channel.FORWARD, encode_sub_batch(2, 1, 1, b"early"))
     bench.replica.take()
     assert bench.engine.of(Propose) == []
     bench.lead(1, established=True)
@@ -284,7 +284,7 @@ def test_pl_8_odd_one_out_stops_and_says_so():
     bench.commit_sub(b"x")
     bench.replica.take()
     for peer in (2, 3):
-        bench.replica.receive(peer, Channel.DIGEST, DigestAgreement(peer).report(1, 42))
+        bench.replica.peer_received(peer, Channel.DIGEST, DigestAgreement(peer).report(1, 42))
     assert "odd one out" in bench.replica.take().fatal
 
 
@@ -293,8 +293,8 @@ def test_one_differing_digest_does_not_stop_the_majority():
     bench = Bench(node_id=1, digest_interval=1)
     bench.commit_sub(b"x")
     report = [data for _, channel, data in bench.replica.take().sends if channel == Channel.DIGEST]
-    bench.replica.receive(2, Channel.DIGEST, report[0])
-    bench.replica.receive(3, Channel.DIGEST, DigestAgreement(3).report(1, 42))
+    bench.replica.peer_received(2, Channel.DIGEST, report[0])
+    bench.replica.peer_received(3, Channel.DIGEST, DigestAgreement(3).report(1, 42))
     assert bench.replica.take().fatal is None
     assert bench.replica.statistics().digest_agreed_index == 1
 
@@ -308,5 +308,5 @@ def test_malformed_peer_message_is_a_remote_protocol_error(channel, payload):
     bench = Bench(node_id=1)
     bench.lead(1, established=True)
     with pytest.raises(RemoteProtocolError):
-        bench.replica.receive(2, channel, payload)
+        bench.replica.peer_received(2, channel, payload)
     assert bench.replica.take().fatal is None
