@@ -18,12 +18,12 @@ from quorate.errors import SettingsError
 
 
 class Channel(IntEnum):
-    """What a message between two replicas is; travels as one byte."""
+    """What a message between two replicas is; travels as one byte (0 is the links' own hello)."""
 
-    ENGINE = 0  # for the consensus engine; encoded by it
-    FORWARD = 1  # sub-batches for the leader
-    NOTICE = 2  # hints of the state machine's owner for the leader (sessions heard from)
-    DIGEST = 3  # a state digest at an index
+    ENGINE = 1  # for the consensus engine; encoded by it
+    FORWARD = 2  # sub-batches for the leader
+    NOTICE = 3  # hints of the state machine's owner for the leader (sessions heard from)
+    DIGEST = 4  # a state digest at an index
 
 
 class SnapshotJob(NamedTuple):
