@@ -16,19 +16,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from quorate.consensus.engine import Engine
 from quorate.consensus.entry import Recovered
 from quorate.consensus.membership import Configuration
 from quorate.consensus.registry import EngineSettings
 from quorate.errors import InvariantBroken
 from quorate.replication.replica import Replica
 from quorate.replication.turn import ReplicaSettings, Turn
-from quorate.simulation.host import Host, HostSettings, MakeEngine
+from quorate.simulation.host import SMALL_STORAGE, Host, HostSettings, MakeEngine, WrapEngine
 from quorate.simulation.ledger import Ledger
 from quorate.simulation.network import LinkQuality, VirtualNetwork
 from quorate.simulation.safety import SafetyChecker
 from quorate.simulation.world import World
-from quorate.storage.store import StorageSettings, Store
+from quorate.storage.store import Store
 
 SECOND_US = 1_000_000
 
@@ -92,7 +91,7 @@ class SimulatedCluster:
     Args:
         seed: fixes everything.
         nodes: number of voters.
-        after_step: called with the engine after each of its steps (an engine's own invariants).
+        wrap_engine: puts something around each engine: its own invariants, or a mutation.
     """
 
     def __init__(
@@ -102,7 +101,7 @@ class SimulatedCluster:
         nodes: int = 3,
         engine: str = "raft",
         faults: Faults | None = None,
-        after_step: Callable[[Engine], None] | None = None,
+        wrap_engine: WrapEngine | None = None,
     ) -> None:
         self.world = World(seed)
         self.checker = SafetyChecker()
@@ -155,9 +154,9 @@ class SimulatedCluster:
                 replica.restore(recovered.snapshot, store.open_snapshot(recovered.snapshot))
             return replica
 
-        settings = HostSettings(StorageSettings.small(), b"simulated-cluste")
+        settings = HostSettings(SMALL_STORAGE, b"simulated-cluste")
         self.hosts = {
-            node: Host(node, self.world, self.checker, settings, build, after_step)
+            node: Host(node, self.world, self.checker, settings, build, wrap_engine)
             for node in configuration.voters
         }
         for host in self.hosts.values():

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 
 from quorate.consensus.entry import Recovered
 from quorate.consensus.membership import Configuration
-from quorate.simulation.host import WALL_ORIGIN_MS, Host, HostSettings, MakeEngine
+from quorate.simulation.host import SMALL_STORAGE, WALL_ORIGIN_MS, Host, HostSettings, MakeEngine
 from quorate.simulation.network import VirtualNetwork
 from quorate.simulation.safety import SafetyChecker
 from quorate.simulation.world import World
-from quorate.storage.store import StorageSettings, Store
+from quorate.storage.store import Store
 from quorate.tree.server import CoordinationServer, ServerSettings, ServerTurn
 
 
@@ -50,7 +50,7 @@ class SimulatedEnsemble:
         self._connections: dict[tuple[int, int, int], VirtualConnection] = {}
         self._count = 0
         self._configuration = Configuration.of(range(1, nodes + 1))
-        host_settings = HostSettings(StorageSettings.small(), b"simulated-ensemb")
+        host_settings = HostSettings(SMALL_STORAGE, b"simulated-ensemb")
         self.hosts = {
             node: Host(node, self.world, self.checker, host_settings, self._build)
             for node in self._configuration.voters
