@@ -57,14 +57,15 @@ class Schedule:
         cluster, draw = self.cluster, self.random.draw
         up = [node_id for node_id, node in cluster.nodes.items() if node.is_up]
         dice = draw(100)
-        if dice < 45:
+        if draw(100) < 90:
             self._deliver()
-        elif dice < 60:
-            for node_id in up:
-                if draw(100) < self.disk_percent:
-                    cluster.persist(node_id)
-        elif dice < 72:
-            cluster.advance(1 + draw(25), only=[n for n in up if draw(8)], step_ms=30)
+        for node_id in up:
+            if draw(100) < self.disk_percent:
+                cluster.persist(node_id)
+        if dice < 45:
+            return
+        if dice < 72:
+            cluster.advance(1 + draw(40), only=[n for n in up if draw(8)], step_ms=50)
         elif up:
             self._act(up[draw(len(up))], dice)
         if draw(100) < self.crash_percent:
@@ -72,7 +73,7 @@ class Schedule:
 
     def _deliver(self) -> None:
         cluster, draw = self.cluster, self.random.draw
-        for _ in range(1 + draw(6)):
+        for _ in range(1 + draw(20)):
             if cluster.network:
                 # Mostly in order: chaos alone would never elect anybody.
                 position = 0 if draw(4) else draw(len(cluster.network))
@@ -83,7 +84,7 @@ class Schedule:
         node = cluster.nodes[node_id]
         if dice < 88:
             target = cluster.leader() if draw(4) else node_id
-            if target:
+            for _ in range(1 + draw(3) if target else 0):
                 self.proposed += 1
                 cluster.propose(target, f"p{self.proposed}")
         elif dice < 93:
@@ -97,7 +98,7 @@ class Schedule:
         elif dice < 98:
             other = 1 + draw(len(cluster.nodes))
             cluster.step(node_id, (PeerOpened if draw(2) else PeerClosed)(other))
-        elif dice < 99:
+        elif draw(4) == 0:
             group = [n for n in cluster.nodes if draw(2)]
             cluster.isolate(group, [n for n in cluster.nodes if n not in group])
         else:

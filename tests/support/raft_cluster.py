@@ -33,7 +33,7 @@ from quorate.consensus.raft import invariants
 from quorate.consensus.raft.codec import encode_hard_state
 from quorate.consensus.raft.engine import RaftEngine
 from quorate.consensus.raft.messages import RaftMessage
-from quorate.consensus.raft.state import Role
+from quorate.consensus.raft.state import RaftState, Role
 from quorate.consensus.registry import EngineSettings
 
 
@@ -136,7 +136,7 @@ class Node:
         return self.engine is not None
 
     @property
-    def state(self):  # noqa: ANN201
+    def state(self) -> RaftState:
         assert self.engine is not None, f"node {self.node_id} is down"
         return self.engine.state
 
@@ -382,8 +382,7 @@ class RaftCluster:
         after = invariants.snapshot_state(node.engine)
         invariants.check_step(before, "take()", after)
         self._perform(node, effects)
-        up = [each.engine for each in self.nodes.values() if each.engine is not None]
-        self.history.observe([invariants.snapshot_state(engine) for engine in up])
+        self.history.observe([after])
 
     def _perform(self, node: Node, effects: Effects) -> None:
         me = node.node_id

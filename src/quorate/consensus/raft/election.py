@@ -232,7 +232,7 @@ def on_voter_opened(state: RaftState, peer: int) -> None:
     """A voter can be reached while we campaign: ask it again now."""
     if state.role not in (Role.PRE_CANDIDATE, Role.CANDIDATE) or peer in state.votes:
         return
-    if state.configuration.is_voter(peer):
+    if peer != state.node_id and state.configuration.is_voter(peer):
         _ask(state, peer)
 
 

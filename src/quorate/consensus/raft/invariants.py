@@ -260,19 +260,26 @@ class ClusterHistory:
     def __init__(self) -> None:
         self._leaders: dict[int, int] = {}  # term -> node
         self._committed: dict[int, Entry] = {}  # index -> entry, of all nodes and all times
+        self._latest: dict[int, StateView] = {}  # node -> its last picture
         self._committed_in: dict[int, int] = {}  # index -> lowest term in which it was known so
 
     def observe(self, views: Iterable[StateView]) -> None:
-        """Check the properties for all nodes as they are now."""
-        pictures = sorted(views, key=lambda view: view.node_id)
-        for view in pictures:
+        """Check the properties for these nodes; nodes that did not change may be left out.
+
+        Nodes that are down keep their last picture: logs that ever existed must match too.
+        """
+        changed = [view for view in views if view != self._latest.get(view.node_id)]
+        for view in sorted(changed, key=lambda view: view.node_id):
+            before = self._latest.get(view.node_id)
+            self._latest[view.node_id] = view
             self._election_safety(view)
             self._state_machine_safety(view)
-        for view in pictures:
-            self._leader_completeness(view)
-        for position, view in enumerate(pictures):
-            for other in pictures[position + 1 :]:
-                self._log_matching(view, other)
+            self._leader_completeness(view, before)
+            if before is not None and before.entries == view.entries:
+                continue
+            for node_id in sorted(self._latest):
+                if node_id != view.node_id:
+                    self._log_matching(view, self._latest[node_id])
 
     def _election_safety(self, view: StateView) -> None:
         """At most one leader can be elected in a given term."""
@@ -293,10 +300,12 @@ class ClusterHistory:
             term = self._committed_in.setdefault(index, view.term)
             self._committed_in[index] = min(term, view.term)
 
-    def _leader_completeness(self, view: StateView) -> None:
+    def _leader_completeness(self, view: StateView, before: StateView | None) -> None:
         """An entry committed in a term is in the logs of the leaders of all higher terms."""
         if view.role is not Role.LEADER:
             return
+        if before is not None and before.role is Role.LEADER and before.term == view.term:
+            return  # seen when it was elected; since then it only appended
         for index in sorted(self._committed):
             if index <= view.base_index or self._committed_in[index] >= view.term:
                 continue
