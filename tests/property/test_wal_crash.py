@@ -7,6 +7,7 @@ acknowledged, or one of the states that the call in flight passes through, and n
 from __future__ import annotations
 
 import random
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 import pytest
@@ -205,10 +206,8 @@ def full_story(node: Node) -> None:
 
 
 def run_until_failure(node: Node, story) -> None:
-    try:
+    with suppress(DiskFailed):
         story(node)
-    except DiskFailed:
-        pass
 
 
 def recover_and_go_on(node: Node, draw) -> None:
@@ -302,7 +301,7 @@ def test_random_workloads_survive_a_crash_anywhere_ra_3(seed, fate):
     recover_and_go_on(node, draw)
 
 
-# ---- mutants: the tests above must be able to fail ------------------------------------------------
+# ---- mutants: the tests above must be able to fail -----------------------------------------------
 
 
 def assert_caught(make_disk=lambda: VirtualDisk(sector_bytes=64)) -> None:

@@ -12,12 +12,12 @@ import pytest
 from quorate.consensus.entry import Entry, Persist, Recovered, SnapshotMeta
 from quorate.errors import CorruptData, WrongDirectory
 from quorate.simulation.disk import VirtualDisk
+from quorate.storage import recovery
 from quorate.storage.record import (
     SEGMENT_HEADER_BYTES,
     GroupHeader,
     Stamp,
     decode_group_header,
-    segment_key,
 )
 from quorate.storage.recovery import segment_name, segment_numbers
 from quorate.storage.settings import StorageSettings
@@ -37,7 +37,7 @@ def groups_of(disk: VirtualDisk, number: int) -> list[tuple[int, GroupHeader]]:
     """Offsets and headers of the groups of one segment."""
     file = disk.open(segment_name(number))
     data = file.read(0, file.size())
-    key = segment_key(Stamp(CLUSTER, DIRECTORY, 1), number)
+    key = recovery.segment_key(Stamp(CLUSTER, DIRECTORY, 1), number)
     found, offset = [], SEGMENT_HEADER_BYTES
     while header := decode_group_header(data, offset, key):
         found.append((offset, header))
@@ -205,7 +205,7 @@ def test_records_of_a_recycled_file_never_come_back():
     disk = VirtualDisk()
     store, _ = open_store(disk)
     index = 0
-    for round_number in range(8):
+    for _round in range(8):
         for _ in range(6):
             index += 1
             store.persist([Persist(1, entries=[Entry(index, 1, 1, b"%06d" % index * 8)])])
@@ -298,7 +298,7 @@ def test_a_flip_anywhere_in_the_identity_is_refused():
             open_store(disk)
 
 
-# ---- mutants ---------------------------------------------------------------------------------------
+# ---- mutants -------------------------------------------------------------------------------------
 
 
 def test_mutant_that_cuts_at_any_bad_record_is_caught(monkeypatch):

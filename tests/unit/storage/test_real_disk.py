@@ -39,7 +39,7 @@ def test_another_process_is_refused(tmp_path):
 
     def start() -> subprocess.CompletedProcess:
         command = [sys.executable, "-c", code, str(tmp_path)]
-        return subprocess.run(command, capture_output=True, env=environment, text=True)
+        return subprocess.run(command, check=False, capture_output=True, env=environment, text=True)
 
     disk = RealDisk(tmp_path)
     refused = start()
