@@ -11,19 +11,64 @@ import ast
 from source import Finding, Source
 
 BANNED_MODULES = frozenset(
-    "time datetime random secrets uuid os socket threading asyncio logging "
-    "subprocess multiprocessing concurrent selectors select signal ssl tempfile".split()
+    [
+        "time",
+        "datetime",
+        "random",
+        "secrets",
+        "uuid",
+        "os",
+        "socket",
+        "threading",
+        "asyncio",
+        "logging",
+        "subprocess",
+        "multiprocessing",
+        "concurrent",
+        "selectors",
+        "select",
+        "signal",
+        "ssl",
+        "tempfile",
+    ]
 )
-UNSAFE_MODULES = frozenset("pickle cPickle marshal shelve dill cloudpickle".split())
+UNSAFE_MODULES = frozenset(["pickle", "cPickle", "marshal", "shelve", "dill", "cloudpickle"])
 
-SET_METHODS = frozenset("union intersection difference symmetric_difference".split())
-ORDER_FREE = frozenset("sorted set frozenset any all sum len min max bool".split())
-ORDER_KEEPING = frozenset("list tuple enumerate iter zip map filter reversed dict".split())
+SET_METHODS = frozenset(["union", "intersection", "difference", "symmetric_difference"])
+ORDER_FREE = frozenset(
+    ["sorted", "set", "frozenset", "any", "all", "sum", "len", "min", "max", "bool"]
+)
+ORDER_KEEPING = frozenset(
+    ["list", "tuple", "enumerate", "iter", "zip", "map", "filter", "reversed", "dict"]
+)
 MUTATORS = frozenset(
-    "append extend insert add update setdefault pop popitem remove discard clear sort".split()
+    [
+        "append",
+        "extend",
+        "insert",
+        "add",
+        "update",
+        "setdefault",
+        "pop",
+        "popitem",
+        "remove",
+        "discard",
+        "clear",
+        "sort",
+    ]
 )
 CONTAINER_CALLS = frozenset(
-    "list dict set bytearray defaultdict deque OrderedDict Counter WeakValueDictionary".split()
+    [
+        "list",
+        "dict",
+        "set",
+        "bytearray",
+        "defaultdict",
+        "deque",
+        "OrderedDict",
+        "Counter",
+        "WeakValueDictionary",
+    ]
 )
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 COMPREHENSIONS = (ast.ListComp, ast.DictComp, ast.GeneratorExp)
@@ -138,9 +183,9 @@ def _uses(scope: ast.AST, known: set[str]) -> list[ast.AST]:
         elif isinstance(node, ast.Call) and id(node) not in harmless:
             method = node.func.attr if isinstance(node.func, ast.Attribute) else ""
             ordered = _called(node) in ORDER_KEEPING or method in ("join", "extend")
-            if ordered and any(_is_set(argument, known) for argument in node.args):
-                found.append(node)
-            elif method == "pop" and not node.args and _is_set(_receiver(node), known):
+            if (ordered and any(_is_set(argument, known) for argument in node.args)) or (
+                method == "pop" and not node.args and _is_set(_receiver(node), known)
+            ):
                 found.append(node)
     return found
 
