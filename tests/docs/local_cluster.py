@@ -20,7 +20,8 @@ ROOT = Path(__file__).resolve().parents[2]
 QUORATE = [sys.executable, "-m", "quorate"]
 START_SECONDS_MAX = 20
 STOP_SECONDS_MAX = 20
-PORTS = 40
+PORT_OFFSETS = (0, 100, 200)
+PORTS_BETWEEN_CLUSTERS = 300
 README_PORTS = (2181, 2182, 2183)
 
 
@@ -32,10 +33,14 @@ def environment() -> dict[str, str]:
 
 
 def free_base_port() -> int:
-    """First of ``PORTS`` consecutive free ports, below those that the kernel hands out itself."""
-    start = 12000 + os.getpid() % 200 * PORTS
-    for base in [*range(start, 20000, PORTS), *range(12000, start, PORTS)]:
-        if all(_is_free(base + offset) for offset in range(PORTS)):
+    """A base port whose cluster finds all its ports free (client, peer and admin ports).
+
+    Below the ports that the kernel hands out itself, and not the same in neighbouring processes.
+    """
+    candidates = list(range(12000, 20000, PORTS_BETWEEN_CLUSTERS))
+    first = os.getpid() % len(candidates)
+    for base in candidates[first:] + candidates[:first]:
+        if all(_is_free(base + k + use) for k in range(3) for use in PORT_OFFSETS):
             return base
     raise RuntimeError("no free ports between 12000 and 20000")
 

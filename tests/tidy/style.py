@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import itertools
 import re
 from pathlib import Path
 
@@ -31,10 +32,10 @@ AVOIDED_WORDS = {
     "cmd": "command",
     "ts": "time_ms",
 }
-RAFT_WORDS = frozenset(
-    ["term", "terms", "vote", "votes", "voted", "append_entries", "request_vote"]
+RAFT_WORDS = frozenset(["term", "terms", "voted", "appendentries", "requestvote"])
+ENGINE_NEUTRAL = re.compile(
+    r"src/quorate/(consensus/(engine|entry|registry)\.py|(replication|storage|simulation)/)"
 )
-ENGINE_NEUTRAL = re.compile(r"src/quorate/(consensus/[^/]+\.py|(replication|storage|simulation)/)")
 
 SLEEP_ALLOWED = ("tests/process/", "tests/conformance/")
 ACCEPTANCE_PREFIXES = "RA|PX|PL|ZB|ZK|CH|OR|TH"
@@ -82,8 +83,9 @@ def glossary(source: Source) -> list[Finding]:
     """Identifiers in the rooms that decide and store use the words of ARCHITECTURE.md."""
     found = []
     for node, name in _defined_names(source.tree):
-        parts = re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+", name)
-        for part in (part.lower() for part in parts):
+        words = [word.lower() for word in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+", name)]
+        pairs = [first + second for first, second in itertools.pairwise(words)]
+        for part in words + pairs:
             if source.package in ROOMS_WITH_GLOSSARY and part in AVOIDED_WORDS:
                 found.append(source.find(node, f"{name}: say {AVOIDED_WORDS[part]}"))
             elif ENGINE_NEUTRAL.match(source.path) and part in RAFT_WORDS:
