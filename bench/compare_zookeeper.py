@@ -61,6 +61,7 @@ def cluster(system: str, directory: Path, base_port: int) -> Iterator[tuple[str,
             home = directory / f"{system}-{k + 1}"
             home.mkdir(parents=True)
             environment = os.environ | {
+                "QUORATE_PYTHON": os.environ.get("QUORATE_PYTHON", sys.executable),
                 "ZKC_ID": str(k + 1),
                 "ZKC_DIR": str(home),
                 "ZKC_CLIENT_PORT": str(client),

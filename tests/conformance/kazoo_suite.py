@@ -57,6 +57,7 @@ def run_suite(
     environment |= {
         "PYTHONPATH": str(HERE),
         "PYTHONDONTWRITEBYTECODE": "1",
+        "QUORATE_PYTHON": os.environ.get("QUORATE_PYTHON", sys.executable),
         "QUORATE_KAZOO_EXPECTED": str(expected),
         "QUORATE_KAZOO_REPORT": str(report),
         "TMPDIR": str(directory),

@@ -55,11 +55,12 @@ def shown_by(sources: list[Source]) -> dict[str, list[str]]:
     for source in sources:
         if not source.path.startswith("tests/") or "/test_" not in source.path:
             continue
-        for point in ids_in("", ast.get_docstring(source.tree) or ""):
+        by_module = ids_in("", ast.get_docstring(source.tree) or "")
+        for point in by_module:
             found.setdefault(point, []).append(source.path)
         for node in ast.walk(source.tree):
             if isinstance(node, FUNCTIONS) and node.name.startswith("test_"):
-                for point in ids_in(node.name, ast.get_docstring(node) or ""):
+                for point in ids_in(node.name, ast.get_docstring(node) or "") - by_module:
                     found.setdefault(point, []).append(f"{source.path}::{node.name}")
     return {point: sorted(tests) for point, tests in found.items()}
 
