@@ -186,7 +186,7 @@ def apply_multi(state: State, txn: Transaction, parts: list[Part]) -> tuple[bool
     deferred = txn.watches = DeferredWatches(watches)
     try:
         for part in parts:
-            # Its length tells how far we got, so no extend: what that leaves behind is not promised.
+            # Not extend: the length tells how far we got, and extend promises none of that.
             results.append(_apply_part(state, txn, part, undo_log))  # noqa: PERF401
     except Refused as refused:
         for undo in reversed(undo_log):
