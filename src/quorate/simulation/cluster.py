@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 from quorate.consensus.entry import Recovered
 from quorate.consensus.membership import Configuration
@@ -289,7 +290,7 @@ class SimulatedCluster:
         if self.faults.hints:
             for other in self._living():
                 if not self.network.is_cut(node, other.node_id):
-                    self._later(lambda other=other: self._hint(other, node, opened=False), 0, 5_000)
+                    self._later(partial(self._hint, other, node, opened=False), 0, 5_000)
         self._later(lambda: self._restart(host), 1_000, 1_500_000)
 
     def _restart(self, host: Host) -> None:
