@@ -212,10 +212,7 @@ class ClientService(ClientDesk):
     def _apply_identities(self, run: AddIdentities, context: ApplyContext) -> None:
         owner = Owner(context.node, context.incarnation, run.connection)
         added = all(
-            [
-                self.tree.add_identity(run.session_id, owner, *identity)
-                for identity in run.identities
-            ]
+            self.tree.add_identity(run.session_id, owner, *identity) for identity in run.identities
         )
         client = self._clients.get(run.connection) if context.local else None
         request = client.begin_apply(self) if client is not None else None
