@@ -21,7 +21,13 @@ from local_cluster import QUORATE, ROOT, environment, local_cluster, on_ports
 
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\(([^)#:]+)(?:#[^)]*)?\)")
-PAGES = ("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "examples/README.md")
+PAGES = (
+    "README.md",
+    "ARCHITECTURE.md",
+    "CONTRIBUTING.md",
+    "docs/operations.md",
+    "examples/README.md",
+)
 BLOCK_SECONDS_MAX = 60
 
 
@@ -117,3 +123,16 @@ def test_blocks_and_promises_are_found() -> None:
     page = "```sh\nmake up\n```\ntext\n```python\nprint(1)  # 1\nx = 2  # no output\n```\n"
     assert blocks(page, "sh") == ["make up\n"]
     assert promised_output(blocks(page, "python")[0]) == ["1"]
+
+
+def test_settings_on_the_operations_page_are_accepted(tmp_path: Path) -> None:
+    """The TOML file that docs/operations.md shows is read without complaint."""
+    from quorate.node.sources import load_settings
+
+    text = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
+    (shown,) = blocks(text, "toml")
+    path = tmp_path / "quorate.toml"
+    path.write_text(shown)
+    settings = load_settings({}, {}, path)
+    assert settings.node_id == 1
+    assert len(settings.cluster) == 3

@@ -61,11 +61,23 @@ class Source:
 
 
 def tracked_files() -> list[str]:
-    """Every file that git tracks or would add: what a reader of the repository sees."""
-    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
-    out = subprocess.run(command, cwd=ROOT, check=True, capture_output=True).stdout
-    names = sorted({name for name in out.decode().split("\0") if name})
-    return [name for name in names if (ROOT / name).is_file()]
+    """Every file that git tracks or would add: what a reader of the repository sees.
+
+    In an unpacked archive, where there is no git to ask: every file outside hidden directories.
+    """
+    if (ROOT / ".git").exists():
+        command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+        out = subprocess.run(command, cwd=ROOT, check=True, capture_output=True).stdout
+        names = {name for name in out.decode().split("\0") if name}
+    else:
+        paths = (path.relative_to(ROOT) for path in ROOT.rglob("*"))
+        skipped = ("__pycache__", "quorate-data")
+        names = {
+            path.as_posix()
+            for path in paths
+            if not any(part.startswith(".") or part in skipped for part in path.parts[:-1])
+        }
+    return sorted(name for name in names if (ROOT / name).is_file())
 
 
 def python_sources() -> list[Source]:
