@@ -53,12 +53,27 @@ class Driver:
         self._scheduled = False
         self._stopped = False
         self._ticker: asyncio.TimerHandle | None = None
-        self.busy_at = self._loop.time()
-        self.clients: ClientListener
-        self.peers: Peers
-        self.disk: DiskThread
-        self.snapshots: SnapshotThread
-        self.store: Store
+        self._clients: ClientListener
+        self._peers: Peers
+        self._disk: DiskThread
+        self._snapshots: SnapshotThread
+        self._store: Store
+
+    def connect(
+        self,
+        *,
+        clients: ClientListener,
+        peers: Peers,
+        disk: DiskThread,
+        snapshots: SnapshotThread,
+        store: Store,
+    ) -> None:
+        """Say where effects go; once, before ``start``. They know ``wake``, so they come later."""
+        self._clients = clients
+        self._peers = peers
+        self._disk = disk
+        self._snapshots = snapshots
+        self._store = store
 
     def start(self) -> None:
         """Begin to tick."""
@@ -76,10 +91,6 @@ class Driver:
             self._scheduled = True
             self._loop.call_soon(self._turn)
 
-    def idle_seconds(self) -> float:
-        """How long ago a turn last had something for clients, peers or the disk."""
-        return self._loop.time() - self.busy_at
-
     def _tick(self) -> None:
         self._ticker = self._loop.call_later(TICK_SECONDS, self._tick)
         self._server.tick(self._clock.now_ms(), self._clock.wall_ms())
@@ -95,32 +106,31 @@ class Driver:
             self._stop(turn.fatal)
             return
         if turn.sends:
-            self.peers.send(turn.sends)
-        if turn.persist is not None:
-            self.disk.submit(turn.persist)
-        clients = self.clients
+            self._peers.send(turn.sends)
+        for step in turn.persists:
+            self._disk.submit(step)
+        clients = self._clients
         for conn, data in turn.writes:
             clients.write(conn, data)
-        if turn.writes or turn.persist is not None:
-            self.busy_at = self._loop.time()
         self._carry_out_the_rare(turn)
         clients.end_turn()
 
     def _carry_out_the_rare(self, turn: Turn) -> None:
         """What most turns have nothing of."""
-        clients = self.clients
+        clients = self._clients
         for conn in turn.closings:
             clients.close(conn)
         for conn in turn.pauses:
             clients.pause(conn)
         for conn in turn.resumes:
             clients.resume(conn)
+        if turn.abandon_snapshot:
+            self._snapshots.cancel()
         if turn.install is not None:
-            # The state is about to be replaced: a snapshot of the old one serves nobody.
-            self.snapshots.cancel()
-            self._server.install(turn.install, self.store.open_snapshot(turn.install))
+            assert not self._snapshots.is_saving  # of a state that is about to be replaced
+            self._server.install(turn.install, self._store.open_snapshot(turn.install))
             self.wake()
         for request in turn.read_snapshot:
-            self.snapshots.read(request)
+            self._snapshots.read(request)
         if turn.save_snapshot is not None:
-            self.snapshots.save(turn.save_snapshot)
+            self._snapshots.save(turn.save_snapshot)

@@ -37,8 +37,8 @@ class Turn(Protocol):
         """(peer, channel, payload); at once, before anything of this turn is durable."""
 
     @property
-    def persist(self) -> Persist | None:
-        """For the disk thread; answered by ``persisted``."""
+    def persists(self) -> list[Persist]:
+        """For the disk thread, in order; answered by ``persisted``."""
 
     @property
     def writes(self) -> list[tuple[int, bytes]]:
@@ -65,6 +65,10 @@ class Turn(Protocol):
         """A snapshot to write; answered by ``snapshot_saved``."""
 
     @property
+    def abandon_snapshot(self) -> bool:
+        """The snapshot under way is not wanted any more; do not advance ``chunks`` again."""
+
+    @property
     def install(self) -> SnapshotMeta | None:
         """A durable snapshot to load before anything else is asked of the server."""
 
@@ -79,25 +83,25 @@ class Server(Protocol):
     def tick(self, now_ms: int, wall_ms: int) -> None:
         """Time passed; called about every 10 ms."""
 
-    def client_opened(self, conn: int, address: str) -> None:
+    def client_opened(self, conn: int, address: str, /) -> None:
         """A client connected; ``conn`` is never used again in this process."""
 
-    def client_received(self, conn: int, data: bytes) -> None:
+    def client_received(self, conn: int, data: bytes, /) -> None:
         """A client sent a chunk."""
 
-    def client_closed(self, conn: int) -> None:
+    def client_closed(self, conn: int, /) -> None:
         """A client's connection is gone."""
 
     def client_congested(self, conn: int, congested: bool, /) -> None:
         """A client does not read fast enough, or does again."""
 
-    def peer_opened(self, node_id: int) -> None:
+    def peer_opened(self, node_id: int, /) -> None:
         """A link to this node stands."""
 
-    def peer_closed(self, node_id: int) -> None:
+    def peer_closed(self, node_id: int, /) -> None:
         """The link to this node is gone."""
 
-    def peer_received(self, node_id: int, channel: int, payload: bytes) -> None:
+    def peer_received(self, node_id: int, channel: int, payload: bytes, /) -> None:
         """Another node sent this."""
 
     def persisted(self, sequence: int) -> None:
@@ -107,7 +111,7 @@ class Server(Protocol):
         """The snapshot asked for is durable."""
 
     def snapshot_read(
-        self, peer: int, meta: SnapshotMeta, offset: int, data: bytes | None, last: bool
+        self, peer: int, meta: SnapshotMeta, offset: int, data: bytes | None, *, last: bool
     ) -> None:
         """Answer to ``read_snapshot``; no data: that snapshot is gone."""
 

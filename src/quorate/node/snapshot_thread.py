@@ -19,9 +19,8 @@ from queue import SimpleQueue
 from typing import Any
 
 from quorate.consensus.engine import ReadSnapshot
-from quorate.consensus.entry import SnapshotMeta
 from quorate.node.disk_thread import Post
-from quorate.node.ports import SnapshotJob, SnapshotWriter, Store
+from quorate.node.ports import Server, SnapshotJob, SnapshotWriter, Store
 
 
 class SnapshotThread:
@@ -30,8 +29,8 @@ class SnapshotThread:
     Args:
         store: begins and reads snapshot files.
         post: ``loop.call_soon_threadsafe``.
-        saved: called on the loop with metadata and size when a snapshot is durable.
-        read: called on the loop with the request, the piece (None: gone) and whether it is last.
+        server: hears, on the loop, what became durable and what was read.
+        wake: asks for a turn.
         failed: called on the loop with what went wrong.
     """
 
@@ -39,14 +38,14 @@ class SnapshotThread:
         self,
         store: Store,
         post: Post,
-        saved: Callable[[SnapshotMeta, int], None],
-        read: Callable[[ReadSnapshot, bytes | None, bool], None],
+        server: Server,
+        wake: Callable[[], None],
         failed: Callable[[BaseException], None],
     ) -> None:
         self._store = store
         self._post = post
-        self._saved = saved
-        self._read = read
+        self._server = server
+        self._wake = wake
         self._failed = failed
         self._job: SnapshotJob | None = None
         self._writer: SnapshotWriter | None = None  # touched in the thread only
@@ -105,7 +104,12 @@ class SnapshotThread:
         # server has moved past it and must not hear of it.
         if self._job is job:
             self._job = None
-            self._saved(job.meta, size_bytes)
+            self._server.snapshot_saved(job.meta, size_bytes)
+            self._wake()
+
+    def _was_read(self, request: ReadSnapshot, data: bytes | None, last: bool) -> None:
+        self._server.snapshot_read(request.peer, request.meta, request.offset, data, last=last)
+        self._wake()
 
     # ---- in the thread -------------------------------------------------------------------------
 
@@ -143,7 +147,7 @@ class SnapshotThread:
 
     def _read_piece(self, request: ReadSnapshot) -> None:
         data, last = self._store.read_snapshot(request.meta, request.offset, request.size_bytes)
-        self._post_safely(self._read, request, data, last)
+        self._post_safely(self._was_read, request, data, last)
 
     def _post_safely(self, function: Callable[..., object], *args: object) -> None:
         try:

@@ -1,0 +1,80 @@
+"""Where settings meet the parts: the one module that knows which server and which store.
+
+Everything else in ``node/`` is written against ``ports.py``.
+"""
+
+from __future__ import annotations
+
+import secrets
+
+from quorate.consensus.entry import Recovered
+from quorate.consensus.membership import Configuration
+from quorate.consensus.registry import EngineSettings
+from quorate.node.clock import Clock
+from quorate.node.settings import NodeSettings, cluster_digest
+from quorate.replication.turn import ReplicaSettings
+from quorate.storage.real_disk import RealDisk
+from quorate.storage.store import Store, StoreSettings
+from quorate.tree.server import CoordinationServer, ServerSettings
+from quorate.tree.service import ServiceSettings
+
+_BOOT_NONCE_BITS = 63
+
+
+def cluster_id(settings: NodeSettings) -> str:
+    """The cluster's identity as text."""
+    return cluster_digest(settings.cluster).hex()
+
+
+def boot_nonce() -> int:
+    """A number that tells this process from every other one."""
+    return secrets.randbits(_BOOT_NONCE_BITS)
+
+
+def open_store(settings: NodeSettings) -> tuple[Store, Recovered]:
+    """Open (or make) the data directory.
+
+    Raises:
+        StorageError: it cannot be trusted or used; the message says what to do.
+    """
+    settings.data.mkdir(parents=True, exist_ok=True)
+    return Store.open(
+        RealDisk(settings.data),
+        node_id=settings.node_id,
+        cluster_id=cluster_id(settings),
+        new_directory_id=secrets.token_hex(16),
+        settings=StoreSettings(segment_bytes=settings.segment_bytes),
+    )
+
+
+def make_server(
+    settings: NodeSettings, store: Store, recovered: Recovered, clock: Clock
+) -> CoordinationServer:
+    """Build the pure server from settings and what the disk held."""
+    return CoordinationServer(
+        node_id=settings.node_id,
+        incarnation=store.identity.incarnation,
+        configuration=Configuration.of(settings.cluster),
+        recovered=recovered,
+        restore=store.open_snapshot,
+        settings=_server_settings(settings),
+        draw=secrets.randbelow,
+        random_bytes=secrets.token_bytes,
+        now_ms=clock.now_ms(),
+        wall_ms=clock.wall_ms(),
+    )
+
+
+def _server_settings(settings: NodeSettings) -> ServerSettings:
+    return ServerSettings(
+        engine=EngineSettings(
+            election_timeout_ms=settings.election_timeout_ms,
+            heartbeat_ms=settings.heartbeat_ms,
+        ),
+        replica=ReplicaSettings(snapshot_bytes_min=settings.snapshot_every_bytes),
+        service=ServiceSettings(
+            tick_ms=settings.tick_ms,
+            frame_bytes_max=settings.request_bytes_max,
+            super_digest=settings.super_digest,
+        ),
+    )
