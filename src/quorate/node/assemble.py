@@ -12,23 +12,27 @@ from quorate.consensus.membership import Configuration
 from quorate.consensus.registry import EngineSettings
 from quorate.node.clock import Clock
 from quorate.node.settings import NodeSettings, cluster_digest
+from quorate.protocol.peer import Hello
 from quorate.replication.turn import ReplicaSettings
 from quorate.storage.real_disk import RealDisk
-from quorate.storage.store import Store, StoreSettings
+from quorate.storage.settings import StorageSettings
+from quorate.storage.store import Store
 from quorate.tree.server import CoordinationServer, ServerSettings
 from quorate.tree.service import ServiceSettings
 
 _BOOT_NONCE_BITS = 63
 
 
-def cluster_id(settings: NodeSettings) -> str:
-    """The cluster's identity as text."""
-    return cluster_digest(settings.cluster).hex()
-
-
-def boot_nonce() -> int:
-    """A number that tells this process from every other one."""
-    return secrets.randbits(_BOOT_NONCE_BITS)
+def make_hello(settings: NodeSettings, store: Store) -> Hello:
+    """What this process says about itself on every link."""
+    identity = store.identity
+    return Hello(
+        cluster_id=identity.cluster_id.hex(),
+        node_id=settings.node_id,
+        directory_id=identity.directory_id.hex(),
+        incarnation=identity.incarnation,
+        boot_nonce=secrets.randbits(_BOOT_NONCE_BITS),
+    )
 
 
 def open_store(settings: NodeSettings) -> tuple[Store, Recovered]:
@@ -37,13 +41,12 @@ def open_store(settings: NodeSettings) -> tuple[Store, Recovered]:
     Raises:
         StorageError: it cannot be trusted or used; the message says what to do.
     """
-    settings.data.mkdir(parents=True, exist_ok=True)
     return Store.open(
         RealDisk(settings.data),
         node_id=settings.node_id,
-        cluster_id=cluster_id(settings),
-        new_directory_id=secrets.token_hex(16),
-        settings=StoreSettings(segment_bytes=settings.segment_bytes),
+        cluster_id=cluster_digest(settings.cluster),
+        new_directory_id=secrets.token_bytes(16),
+        settings=StorageSettings(segment_bytes=settings.segment_bytes),
     )
 
 

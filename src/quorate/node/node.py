@@ -23,7 +23,7 @@ from quorate import __version__
 from quorate.consensus.entry import Recovered
 from quorate.node import process
 from quorate.node.admin import AdminPages
-from quorate.node.assemble import boot_nonce, cluster_id, make_server
+from quorate.node.assemble import make_hello, make_server
 from quorate.node.client_listener import ClientBounds, ClientListener
 from quorate.node.clock import Clock
 from quorate.node.disk_thread import DiskThread
@@ -33,7 +33,6 @@ from quorate.node.peer_network import PeerNetwork
 from quorate.node.settings import NodeSettings
 from quorate.node.snapshot_thread import SnapshotThread
 from quorate.node.units import Address
-from quorate.protocol.peer import Hello
 from quorate.storage.store import Store
 
 _LOG = logging.getLogger("quorate.node")
@@ -78,7 +77,9 @@ class Node:
         self._peers = PeerNetwork(
             server=server,
             wake=driver.wake,
-            checks=self._peer_checks(),
+            checks=PeerChecks(
+                make_hello(settings, store), frozenset(settings.peers), store.check_peer
+            ),
             addresses=settings.peers,
             buffer_bytes_max=settings.peer_buffer_bytes_max,
             wrong_directory=self._wrong_directory,
@@ -151,17 +152,6 @@ class Node:
                 "it or choose another"
             ) from None
         self._listeners.append(listener)
-
-    def _peer_checks(self) -> PeerChecks:
-        identity = self._store.identity
-        own = Hello(
-            cluster_id(self._settings),
-            self._settings.node_id,
-            identity.directory_id,
-            identity.incarnation,
-            boot_nonce(),
-        )
-        return PeerChecks(own, frozenset(self._settings.peers), self._store.check_peer)
 
     def _watch_signals(self) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):

@@ -23,6 +23,7 @@ from quorate.protocol.peer import Hello
 CONTROL_CHANNEL = 255
 _WELCOME, _REFUSED, _WRONG_DIRECTORY = 1, 2, 3
 _REASON_BYTES_MAX = 1000
+_DIRECTORY_ID_BYTES = 16
 
 
 class Refusal(NamedTuple):
@@ -71,15 +72,25 @@ class PeerChecks:
         self,
         own: Hello,
         members: frozenset[int],
-        check_directory: Callable[[int, str], None],
+        check_directory: Callable[[int, bytes], None],
     ) -> None:
         self.own = own
         self._members = members
         self._check_directory = check_directory
         self._newest: dict[int, tuple[int, int]] = {}  # node -> (incarnation, boot nonce)
 
-    def judge(self, hello: Hello) -> Refusal | None:
-        """Whether a link with whoever said this may stand; remembers it if so."""
+    def judge(self, hello: Hello, linked: Hello | None) -> Refusal | None:
+        """Whether a link with whoever said this may stand; remembers it if so.
+
+        Args:
+            hello: what was said.
+            linked: the hello on the link that stands from the same node, if any. While it stands
+                its process lives, and a later start of the same directory must be a copy of it
+                (or its end has not been noticed yet, which a retry a moment later finds out).
+
+        Raises:
+            RemoteProtocolError: the hello is malformed.
+        """
         own = self.own
         if hello.cluster_id != own.cluster_id:
             return Refusal(
@@ -94,13 +105,22 @@ class PeerChecks:
                 "--cluster; two nodes may have been given one id",
                 is_final=False,
             )
-        return self._judge_directory(hello)
+        return self._judge_directory(hello) or self._judge_start(hello, linked)
 
     def _judge_directory(self, hello: Hello) -> Refusal | None:
         try:
-            self._check_directory(hello.node_id, hello.directory_id)
+            directory_id = bytes.fromhex(hello.directory_id)
+        except ValueError:
+            directory_id = b""
+        if len(directory_id) != _DIRECTORY_ID_BYTES:
+            raise RemoteProtocolError("a hello with a malformed directory id")
+        try:
+            self._check_directory(hello.node_id, directory_id)
         except WrongDirectory as error:
             return Refusal(str(error), is_final=True)
+        return None
+
+    def _judge_start(self, hello: Hello, linked: Hello | None) -> Refusal | None:
         known_incarnation, known_nonce = self._newest.get(hello.node_id, (0, hello.boot_nonce))
         if hello.incarnation < known_incarnation:
             return Refusal(
@@ -114,6 +134,13 @@ class PeerChecks:
                 f"two processes say they are start {hello.incarnation} of node {hello.node_id}: "
                 "the data directory was copied; stop one of them for ever",
                 is_final=True,
+            )
+        if linked is not None and linked.incarnation != hello.incarnation:
+            return Refusal(
+                f"start {linked.incarnation} of node {hello.node_id} is still linked, start "
+                f"{hello.incarnation} must wait until it is gone: if this lasts, the data "
+                "directory was copied and both are running; stop one of them for ever",
+                is_final=False,
             )
         self._newest[hello.node_id] = (hello.incarnation, hello.boot_nonce)
         return None

@@ -117,7 +117,6 @@ class PeerLink:
         self.log(f"refuses this node: {refusal.reason}")
         if refusal.is_final:
             self.network.wrong_directory(f"node {self.node_id} refuses this node: {refusal.reason}")
-        self._backoff_seconds = _BACKOFF_SECONDS_MAX
 
     def log(self, words: str) -> None:
         """Say something about this peer, but not the same thing again and again."""
@@ -208,7 +207,7 @@ class OutgoingConnection(asyncio.Protocol):
             link.log(f"is node {hello.node_id}, not {link.node_id}: check --cluster")
         else:
             # Our own objection: the other side hears it, with words, when it dials us.
-            objection = link.network.checks.judge(hello)
+            objection = link.network.judge(hello)
             if objection is None:
                 link.stand()
                 return

@@ -19,7 +19,7 @@ from quorate.node.peer_identity import CONTROL_CHANNEL, PeerChecks, Refusal, enc
 from quorate.node.peer_link import HANDSHAKE_SECONDS, PeerLink, watch_for_silence
 from quorate.node.ports import Server
 from quorate.node.units import Address
-from quorate.protocol.peer import HELLO_CHANNEL, PeerConnection, encode_frame
+from quorate.protocol.peer import HELLO_CHANNEL, Hello, PeerConnection, encode_frame
 
 _LOG = logging.getLogger("quorate.peers")
 _STRANGERS_MAX = 64
@@ -98,6 +98,11 @@ class PeerNetwork:
         self._strangers[connection] = None
         return True
 
+    def judge(self, hello: Hello) -> Refusal | None:
+        """Whether a link with whoever said this may stand."""
+        standing = self._incoming.get(hello.node_id)
+        return self.checks.judge(hello, standing.hello if standing is not None else None)
+
     def admit(self, connection: IncomingConnection, node_id: int) -> None:
         """A stranger turned out to be a member."""
         self._strangers.pop(connection, None)
@@ -124,6 +129,11 @@ class IncomingConnection(asyncio.Protocol):
         self._host = ""
         self._timeout: asyncio.TimerHandle | None = None
         self.transport: asyncio.Transport
+
+    @property
+    def hello(self) -> Hello | None:
+        """What the other side said about itself; None before it did."""
+        return self._receiver.hello
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Somebody dialled."""
@@ -169,7 +179,7 @@ class IncomingConnection(asyncio.Protocol):
         assert hello is not None
         if self._timeout is not None:
             self._timeout.cancel()
-        refusal: Refusal | None = self._network.checks.judge(hello)
+        refusal: Refusal | None = self._network.judge(hello)
         self.transport.writelines(
             [
                 *encode_frame(HELLO_CHANNEL, self._network.checks.own.encode()),

@@ -142,7 +142,7 @@ SETTINGS: tuple[Setting, ...] = (
         "segment_size",
         "segment_bytes",
         parse_size_bytes,
-        "16MiB",
+        "64MiB",
         "SIZE",
         "Size of one file of the write-ahead log.",
     ),
