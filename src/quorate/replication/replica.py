@@ -1,0 +1,448 @@
+"""One replica: consensus engine + log + state machine, still pure.
+
+The node process and the simulator drive this same class. It turns submitted batches into entries
+(on the leader: its own and those that other nodes forward), applies committed entries to the state
+machine in order, each batch exactly once, and answers read barriers when their read point has been
+applied. It refuses to know what a batch means, which engine decides, what a disk or socket is, and
+what time it is except as it is told.
+
+One write through a replica, on the leader and on the origin node:
+
+    submit -> outbox -> (FORWARD) -> intake -> Propose -> engine -> persists, sends
+    committed -> applied once -> results of local batches
+
+Batching needs no timer: while an entry is on its way to this disk the next one gathers in the
+intake; when the disk is idle, or everything proposed has been committed by the others, what
+gathered is proposed at once. A stalled disk of the leader therefore does not stop commits.
+
+Invariants:
+    * ``applied_index`` rises by one per entry; an entry is applied only after the engine
+      delivered it as committed
+    * of each origin incarnation, batches apply once, in order, without gaps
+    * entry times never fall
+    * messages that must wait for the disk leave only after ``persisted``
+"""
+
+from __future__ import annotations
+
+import heapq
+import zlib
+from collections import deque
+from collections.abc import Hashable, Iterable
+from typing import NamedTuple
+
+from quorate.consensus.engine import (
+    NO_LEADER,
+    Effects,
+    Engine,
+    EngineStatistics,
+    Leadership,
+    PeerClosed,
+    PeerOpened,
+    Persisted,
+    Propose,
+    ReadBarrier,
+    Received,
+    SnapshotRead,
+    SnapshotSaved,
+    Tick,
+    TransferLeadership,
+)
+from quorate.consensus.entry import Entry, EntryKind, SnapshotMeta
+from quorate.errors import InvariantBroken, RemoteProtocolError
+from quorate.replication.batch import decode_entry, encode_entry
+from quorate.replication.digests import DigestAgreement
+from quorate.replication.intake import Intake
+from quorate.replication.origins import AppliedBatches
+from quorate.replication.outbox import Outbox
+from quorate.replication.snapshots import SnapshotPolicy, encode_header, split_header
+from quorate.replication.state_machine import ApplyContext, StateMachine
+from quorate.replication.turn import Channel, ReplicaSettings, SnapshotJob, Turn
+
+
+class ReplicaStatistics(NamedTuple):
+    """Numbers for status pages, metrics and tests."""
+
+    engine: EngineStatistics
+    applied_index: int
+    time_ms: int
+    batches_pending: int
+    bytes_pending: int
+    intake_dropped: int
+    duplicates_refused: int
+    digest_agreed_index: int
+    snapshot_running: bool
+
+
+class Replica:
+    """The replicated state machine of one node.
+
+    Args:
+        node_id: this node.
+        incarnation: which start of this node, larger at every start (storage counts).
+        engine: the consensus engine, already recovered.
+        machine: the state machine, already restored if there was a snapshot.
+        applied_index: index of that snapshot; 0 without one.
+    """
+
+    def __init__(
+        self,
+        *,
+        node_id: int,
+        incarnation: int,
+        engine: Engine,
+        machine: StateMachine,
+        settings: ReplicaSettings,
+    ) -> None:
+        assert incarnation > 0
+        self.node_id = node_id
+        self.incarnation = incarnation
+        self.engine = engine
+        self.machine = machine
+        self.settings = settings
+        self.applied_index = 0
+        self.leadership = Leadership(0, NO_LEADER, established=False)
+        # replicated state beside the state machine's
+        self._applied = AppliedBatches()
+        self._time_ms = 0
+        # local state
+        self._outbox = Outbox(node_id, incarnation)
+        self._intake = Intake(settings.intake_bytes_max)
+        self._digests = DigestAgreement(node_id)
+        self._snapshots = SnapshotPolicy(settings.snapshot_bytes_min, settings.snapshot_factor)
+        self._context = ApplyContext()
+        self._now_ms = 0
+        self._wall_ms = 0
+        self._proposed_time_ms = 0
+        self._entries_in_flight = 0  # proposed by this leadership, not yet delivered
+        self._issued = self._durable = 0  # persistence sequences
+        self._waiting_for_disk: deque[tuple[int, int, bytes]] = deque()
+        self._barriers_waiting: list[tuple[int, int, Hashable]] = []  # heap by index
+        self._barriers_retry: list[Hashable] = []
+        self._barrier_count = 0
+        self._installing: SnapshotMeta | None = None
+        self._held: list[Entry] = []  # delivered while a snapshot is being installed
+        self._progress_ms = 0
+        self._duplicates_refused = 0
+        self._stepped_again = False  # the engine got events while its effects were carried out
+        self._fatal: str | None = None
+        self._out = Turn()
+
+    # ---- start ---------------------------------------------------------------------------------
+
+    def restore(self, meta: SnapshotMeta, chunks: Iterable[bytes]) -> None:
+        """Load the snapshot that was on disk at start, before anything else.
+
+        Raises:
+            CorruptData: the bytes are no snapshot; the replica is unusable.
+        """
+        assert self.applied_index == 0
+        self._load(meta, chunks)
+
+    # ---- events --------------------------------------------------------------------------------
+
+    def tick(self, now_ms: int, wall_ms: int) -> None:
+        """Time passed: monotonic ``now_ms`` for timers, ``wall_ms`` since 1970 for entries."""
+        self._now_ms = now_ms
+        self._wall_ms = wall_ms
+        self.engine.step(Tick(now_ms))
+        if len(self._outbox) and now_ms - self._progress_ms >= self.settings.resend_ms:
+            self._progress_ms = now_ms
+            self._outbox.resend()
+        if self._barriers_retry and self.leadership.leader != NO_LEADER:
+            self._retry_barriers()
+
+    def submit(self, payload: bytes) -> int:
+        """Submit a batch of this node's clients; its number will show up in ``Turn.results``.
+
+        Whether it happened is known only then; a crash of this process before leaves it open.
+        """
+        if not len(self._outbox):
+            self._progress_ms = self._now_ms
+        return self._outbox.submit(payload)
+
+    def read_barrier(self, token: Hashable) -> None:
+        """Ask for a linearizable read point; ``Turn.released`` says when to read.
+
+        Never fails: it is asked again of every new leader until answered.
+        """
+        self.engine.step(ReadBarrier(token))
+
+    def peer_received(self, peer: int, channel: int, payload: bytes) -> None:
+        """Take in a message of another replica.
+
+        Raises:
+            RemoteProtocolError: malformed; close that peer's connection. Nothing wrong happened.
+        """
+        if channel == Channel.ENGINE:
+            self.engine.step(Received(peer, self.engine.decode(payload)))
+        elif channel == Channel.FORWARD:
+            if self.leadership.leader == self.node_id:
+                self._intake.admit(payload)
+        elif channel == Channel.DIGEST:
+            self._digests.receive(peer, payload)
+            self._check_digests()
+        else:
+            raise RemoteProtocolError(f"unknown channel {channel}")
+
+    def peer_opened(self, peer: int) -> None:
+        """Note that the link to this peer stands (again); messages sent before may be lost."""
+        self.engine.step(PeerOpened(peer))
+        if peer == self.leadership.leader:
+            self._outbox.resend()
+
+    def peer_closed(self, peer: int) -> None:
+        """Note that the operating system closed the link to this peer."""
+        self.engine.step(PeerClosed(peer))
+
+    def persisted(self, sequence: int) -> None:
+        """Persistence step ``sequence`` and all before it are durable."""
+        assert self._durable <= sequence <= self._issued
+        self._durable = sequence
+        self.engine.step(Persisted(sequence))
+        waiting = self._waiting_for_disk
+        while waiting and waiting[0][0] <= sequence:
+            _, peer, data = waiting.popleft()
+            self._out.sends.append((peer, Channel.ENGINE, data))
+
+    def transfer_leadership(self, to: int = 0) -> None:
+        """Ask the engine to hand leadership over (to the best voter by default)."""
+        self.engine.step(TransferLeadership(to))
+
+    def snapshot_saved(self, meta: SnapshotMeta, size_bytes: int) -> None:
+        """The running SnapshotJob is durable."""
+        self._snapshots.end(size_bytes)
+        self.engine.step(SnapshotSaved(meta, size_bytes))
+
+    def snapshot_read(
+        self, peer: int, meta: SnapshotMeta, offset: int, data: bytes | None, *, last: bool
+    ) -> None:
+        """Answer of storage to a ``Turn.read_snapshot``."""
+        self.engine.step(SnapshotRead(peer, meta, offset, data, last))
+
+    def install(self, meta: SnapshotMeta, chunks: Iterable[bytes]) -> None:
+        """Replace the state by the snapshot that ``Turn.install`` named.
+
+        Results of local batches that the snapshot covers are lost: whoever waits for them must be
+        told that the outcome is unknown (the state machine sees ``restore``).
+        """
+        assert self._installing == meta
+        self._installing = None
+        self._load(meta, chunks)
+        self._outbox.settle(self._applied.last_number(self.node_id, self.incarnation))
+        held, self._held = self._held, []
+        self._deliver(held)
+
+    # ---- the way out ---------------------------------------------------------------------------
+
+    def take(self) -> Turn:
+        """Decide, and hand out everything to be done since the last call."""
+        turn = self._out
+        while True:
+            self._ship(turn)
+            self._maybe_propose()
+            self._stepped_again = False
+            self._carry_out(self.engine.take(), turn)
+            if not self._stepped_again and not (self._intake and self._may_propose()):
+                break
+        self._maybe_snapshot(turn)
+        turn.fatal = self._fatal
+        self._out = Turn()
+        return turn
+
+    @property
+    def number_settled(self) -> int:
+        """Local batches up to this number are applied here, with or without a result."""
+        return self._outbox.number_settled
+
+    @property
+    def bytes_pending(self) -> int:
+        """Bytes submitted here and not applied yet; the driver throttles clients by it."""
+        return self._outbox.bytes_pending
+
+    def statistics(self) -> ReplicaStatistics:
+        """Numbers for people and programs; never needed for a decision."""
+        return ReplicaStatistics(
+            engine=self.engine.statistics(),
+            applied_index=self.applied_index,
+            time_ms=self._time_ms,
+            batches_pending=len(self._outbox),
+            bytes_pending=self._outbox.bytes_pending,
+            intake_dropped=self._intake.dropped,
+            duplicates_refused=self._duplicates_refused,
+            digest_agreed_index=self._digests.agreed_index,
+            snapshot_running=self._snapshots.is_running,
+        )
+
+    def digest(self) -> int:
+        """64-bit digest of everything replicated: the machine's state, time, applied batches."""
+        own = zlib.crc32(self._applied.encode(), self._time_ms & 0xFFFFFFFF)
+        return self.machine.digest() ^ (own * 0x9E3779B97F4A7C15 & 0xFFFFFFFFFFFFFFFF)
+
+    # ---- shipping and proposing ----------------------------------------------------------------
+
+    def _ship(self, turn: Turn) -> None:
+        leader = self.leadership.leader
+        if leader == NO_LEADER:
+            return
+        fresh = self._outbox.take_unsent()
+        if not fresh:
+            return
+        if leader == self.node_id:
+            for raw in fresh:
+                self._intake.admit(raw)
+            return
+        group: list[bytes] = []
+        size = 0
+        for raw in fresh:
+            if group and size + len(raw) > self.settings.forward_bytes_max:
+                turn.sends.append((leader, Channel.FORWARD, b"".join(group)))
+                group, size = [], 0
+            group.append(raw)
+            size += len(raw)
+        turn.sends.append((leader, Channel.FORWARD, b"".join(group)))
+
+    def _may_propose(self) -> bool:
+        if not self.leadership.established:
+            return False
+        return self._durable == self._issued or self._entries_in_flight == 0
+
+    def _maybe_propose(self) -> None:
+        if not self._may_propose():
+            return
+        while self._intake:
+            self._proposed_time_ms = max(self._wall_ms, self._proposed_time_ms, self._time_ms)
+            batch = self._intake.take(self.settings.entry_bytes_max)
+            self.engine.step(Propose(encode_entry(self._proposed_time_ms, batch)))
+            self._entries_in_flight += 1
+
+    # ---- effects -------------------------------------------------------------------------------
+
+    def _carry_out(self, effects: Effects, turn: Turn) -> None:
+        encode = self.engine.encode
+        for peer, message in effects.messages:
+            turn.sends.append((peer, Channel.ENGINE, encode(message)))
+        if effects.persist is not None:
+            assert effects.persist.sequence == self._issued + 1
+            self._issued = effects.persist.sequence
+            turn.persists.append(effects.persist)
+        for peer, message in effects.messages_after_persist:
+            if self._issued == self._durable:
+                turn.sends.append((peer, Channel.ENGINE, encode(message)))
+            else:
+                self._waiting_for_disk.append((self._issued, peer, encode(message)))
+        if effects.install is not None:
+            self._begin_install(effects.install, turn)
+        if effects.committed:
+            self._deliver(effects.committed)
+        turn.read_snapshot += effects.read_snapshot
+        for token, index in effects.barriers:
+            self._barrier_count += 1
+            heapq.heappush(self._barriers_waiting, (index, self._barrier_count, token))
+        self._barriers_retry += effects.barriers_failed
+        if effects.leadership is not None:
+            self._on_leadership(effects.leadership, turn)
+        while self._barriers_waiting and self._barriers_waiting[0][0] <= self.applied_index:
+            turn.released.append(heapq.heappop(self._barriers_waiting)[2])
+
+    def _on_leadership(self, leadership: Leadership, turn: Turn) -> None:
+        before, self.leadership = self.leadership, leadership
+        turn.leadership = leadership
+        if leadership[:2] != before[:2]:
+            self._outbox.resend()
+            self._intake.close()
+            self._entries_in_flight = 0
+            self._progress_ms = self._now_ms
+        if leadership.established and not before.established:
+            assert leadership.leader == self.node_id
+            self._intake.open(self._applied)
+        if leadership.leader != NO_LEADER and self._barriers_retry:
+            self._retry_barriers()
+        self._ship(turn)
+
+    def _retry_barriers(self) -> None:
+        retry, self._barriers_retry = self._barriers_retry, []
+        for token in retry:
+            self.engine.step(ReadBarrier(token))
+        self._stepped_again = True
+
+    # ---- apply ---------------------------------------------------------------------------------
+
+    def _deliver(self, entries: list[Entry]) -> None:
+        if self._installing is not None:
+            self._held += entries
+            return
+        for entry in entries:
+            if entry.index != self.applied_index + 1:
+                raise InvariantBroken(
+                    f"node {self.node_id}: entry {entry.index} delivered after {self.applied_index}"
+                )
+            if entry.kind == EntryKind.BATCH:
+                if self._entries_in_flight and entry.epoch == self.leadership.epoch:
+                    self._entries_in_flight -= 1
+                self._apply(entry)
+                self._snapshots.bytes_since_last += len(entry.payload)
+            self.applied_index = entry.index
+            interval = self.settings.digest_interval
+            if interval and entry.index % interval == 0:
+                self._report_digest(entry.index)
+
+    def _apply(self, entry: Entry) -> None:
+        time_ms, sub_batches = decode_entry(entry.payload)
+        assert time_ms >= self._time_ms, "entry times never fall"
+        self._time_ms = time_ms
+        context = self._context
+        context.index = entry.index
+        context.time_ms = time_ms
+        for sub in sub_batches:
+            if not self._applied.is_next(sub.node, sub.incarnation, sub.number):
+                self._duplicates_refused += 1
+                continue
+            self._applied.record(sub.node, sub.incarnation, sub.number)
+            context.node = sub.node
+            context.incarnation = sub.incarnation
+            context.number = sub.number
+            local = sub.node == self.node_id and sub.incarnation == self.incarnation
+            context.local = local
+            result = self.machine.apply(sub.payload, context)
+            if local:
+                self._outbox.applied(sub.number)
+                self._progress_ms = self._now_ms
+                self._out.results.append((sub.number, result))
+
+    def _report_digest(self, index: int) -> None:
+        report = self._digests.report(index, self.digest())
+        for member in self.engine.configuration().members:
+            if member != self.node_id:
+                self._out.sends.append((member, Channel.DIGEST, report))
+        self._check_digests()
+
+    def _check_digests(self) -> None:
+        if self._fatal is None:
+            self._fatal = self._digests.verdict(self.engine.configuration())
+
+    # ---- snapshots -----------------------------------------------------------------------------
+
+    def _maybe_snapshot(self, turn: Turn) -> None:
+        if self._installing is not None or not self._snapshots.is_due():
+            return
+        meta = self.engine.snapshot_meta(self.applied_index)
+        header = encode_header(self._time_ms, self._applied)
+        chunks = self._snapshots.begin(header, self.machine.snapshot())
+        turn.save_snapshot = SnapshotJob(meta, chunks)
+
+    def _begin_install(self, meta: SnapshotMeta, turn: Turn) -> None:
+        assert meta.index > self.applied_index, "a snapshot never takes the state back"
+        assert not self._held
+        self._installing = meta
+        turn.install = meta
+        turn.abandon_snapshot = self._snapshots.abandon()
+
+    def _load(self, meta: SnapshotMeta, chunks: Iterable[bytes]) -> None:
+        time_ms, applied, rest = split_header(chunks)
+        self.machine.restore(rest)
+        assert time_ms >= self._time_ms
+        self._time_ms = time_ms
+        self._applied = applied
+        self.applied_index = meta.index
+        self._snapshots.end(0)

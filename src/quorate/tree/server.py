@@ -1,0 +1,301 @@
+"""The coordination server of one node: a Replica and a ClientService, wired together, still pure.
+
+The node process and the simulator drive this one object: bytes of clients and messages of peers
+go in, turns come out. It refuses to know sockets, files, threads and clocks.
+
+Each turn: what clients sent becomes one batch for the replica; what the replica committed has been
+applied to the service; what the service wants to tell its clients leaves as one write per
+connection.
+
+Invariants:
+    * a node that has had no leader for ``leaderless_grace_ms`` lets its clients go, so that they
+      move to a node that serves (ZooKeeper's rule: without a quorum there is no service)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from quorate.consensus.engine import NO_LEADER, Draw, Engine, Leadership
+from quorate.consensus.entry import Recovered, SnapshotMeta
+from quorate.consensus.membership import Configuration
+from quorate.consensus.registry import EngineSettings, create_engine
+from quorate.replication.replica import Replica
+from quorate.replication.turn import Channel, ReplicaSettings, Turn
+from quorate.tree.service import ClientService, ServiceSettings
+
+
+@dataclass(frozen=True, slots=True)
+class ServerSettings:
+    """Everything a coordination server can be told.
+
+    Attributes:
+        engine_name: which consensus engine (``consensus/registry.py``).
+        leaderless_grace_ms: how long clients may stay on a node that knows no leader.
+    """
+
+    engine_name: str = "raft"
+    engine: EngineSettings = field(default_factory=EngineSettings)
+    replica: ReplicaSettings = field(default_factory=ReplicaSettings)
+    service: ServiceSettings = field(default_factory=ServiceSettings)
+    leaderless_grace_ms: int = 4_000
+
+
+@dataclass(slots=True)
+class ServerTurn(Turn):
+    """A replica's Turn, and what to do for clients.
+
+    Attributes:
+        writes: (connection, bytes), at most one per connection.
+        closings: connections to close once their writes are flushed.
+        pauses: connections to stop reading from.
+        resumes: connections to read from again.
+    """
+
+    writes: list[tuple[int, bytes]] = field(default_factory=list)
+    closings: list[int] = field(default_factory=list)
+    pauses: list[int] = field(default_factory=list)
+    resumes: list[int] = field(default_factory=list)
+
+
+class CoordinationServer:
+    """One node's server, pure.
+
+    Args:
+        node_id: this node.
+        incarnation: which start of this node (from storage).
+        configuration: bootstrap membership.
+        recovered: what storage held.
+        restore: gives the pieces of the recovered snapshot.
+        draw: source of randomness for election timeouts.
+        random_bytes: source of session passwords.
+        now_ms: monotonic time.
+        wall_ms: time since 1970.
+        make_engine: builds the engine; the simulator wraps it to judge its effects.
+    """
+
+    def __init__(
+        self,
+        *,
+        node_id: int,
+        incarnation: int,
+        configuration: Configuration,
+        recovered: Recovered,
+        restore: Callable[[SnapshotMeta], Iterable[bytes]],
+        settings: ServerSettings,
+        draw: Draw,
+        random_bytes: Callable[[int], bytes],
+        now_ms: int,
+        wall_ms: int,
+        make_engine: Callable[..., Engine] = create_engine,
+    ) -> None:
+        self.node_id = node_id
+        self.settings = settings
+        self._now_ms = now_ms
+        self._leaderless_since_ms: int | None = now_ms
+        self._let_go = False
+        self.service = ClientService(
+            node_id=node_id,
+            incarnation=incarnation,
+            settings=settings.service,
+            random_bytes=random_bytes,
+        )
+        engine = make_engine(
+            settings.engine_name,
+            node_id=node_id,
+            configuration=configuration,
+            recovered=recovered,
+            settings=settings.engine,
+            draw=draw,
+            now_ms=now_ms,
+        )
+        self.replica = Replica(
+            node_id=node_id,
+            incarnation=incarnation,
+            engine=engine,
+            machine=self.service,
+            settings=settings.replica,
+        )
+        if recovered.snapshot is not None:
+            self.replica.restore(recovered.snapshot, restore(recovered.snapshot))
+        self.replica.tick(now_ms, wall_ms)
+
+    # ---- clock ---------------------------------------------------------------------------------
+
+    def tick(self, now_ms: int, wall_ms: int) -> None:
+        """Time passed; call every 10 to 20 ms."""
+        self._now_ms = now_ms
+        self.replica.tick(now_ms, wall_ms)
+        self.service.tick(now_ms)
+        since = self._leaderless_since_ms
+        if since is None or self._let_go:
+            return
+        if now_ms - since >= self.settings.leaderless_grace_ms:
+            self._let_go = True
+            self.service.close_all()
+
+    # ---- clients -------------------------------------------------------------------------------
+
+    def client_opened(self, connection: int, address: str) -> None:
+        """Take note of a connection; its number is unique within this process."""
+        self.service.client_opened(connection, address, self._now_ms)
+
+    def client_received(self, connection: int, data: bytes) -> None:
+        """Take in any chunk of bytes of this connection."""
+        self.service.client_received(connection, data, self._now_ms)
+
+    def client_closed(self, connection: int) -> None:
+        """Note that the connection is gone."""
+        self.service.client_closed(connection)
+
+    def client_congested(self, connection: int, congested: bool) -> None:
+        """Note that the transport's output buffer is over or under its bound."""
+        self.service.client_congested(connection, congested)
+
+    # ---- peers and disk ------------------------------------------------------------------------
+
+    def peer_opened(self, peer: int) -> None:
+        """The link to this peer stands (again)."""
+        self.replica.peer_opened(peer)
+
+    def peer_closed(self, peer: int) -> None:
+        """The operating system closed the link to this peer."""
+        self.replica.peer_closed(peer)
+
+    def peer_received(self, peer: int, channel: int, payload: bytes) -> None:
+        """Take in a message of a peer.
+
+        Raises:
+            RemoteProtocolError: malformed; close that peer's connection.
+        """
+        if channel == Channel.NOTICE:
+            self.service.receive_notice(peer, payload, self._now_ms)
+        else:
+            self.replica.peer_received(peer, channel, payload)
+
+    def persisted(self, sequence: int) -> None:
+        """Persistence step ``sequence`` and all before it are durable."""
+        self.replica.persisted(sequence)
+
+    def snapshot_saved(self, meta: SnapshotMeta, size_bytes: int) -> None:
+        """The snapshot of ``Turn.save_snapshot`` is durable."""
+        self.replica.snapshot_saved(meta, size_bytes)
+
+    def snapshot_read(
+        self, peer: int, meta: SnapshotMeta, offset: int, data: bytes | None, *, last: bool
+    ) -> None:
+        """Answer a ``Turn.read_snapshot``."""
+        self.replica.snapshot_read(peer, meta, offset, data, last=last)
+
+    def install(self, meta: SnapshotMeta, chunks: Iterable[bytes]) -> None:
+        """Load the snapshot that ``Turn.install`` named."""
+        self.replica.install(meta, chunks)
+
+    def transfer_leadership(self) -> None:
+        """Hand leadership to the best other voter, when leading."""
+        self.replica.transfer_leadership()
+
+    # ---- the way out ---------------------------------------------------------------------------
+
+    def take(self) -> ServerTurn:
+        """Decide, and hand out everything to be done since the last call."""
+        service, replica = self.service, self.replica
+        batch = service.take_batch()
+        if batch is not None:
+            replica.submit(batch)
+        for token in service.take_barriers():
+            replica.read_barrier(token)
+        turn = replica.take()
+        for released in turn.released:
+            assert isinstance(released, int)
+            service.barrier_released(released)
+        if turn.leadership is not None:
+            self._on_leadership(turn.leadership)
+        leader = replica.leadership.leader
+        if leader not in (NO_LEADER, self.node_id):
+            notice = service.take_notice(self._now_ms)
+            if notice is not None:
+                turn.sends.append((leader, Channel.NOTICE, notice))
+        return ServerTurn(
+            turn.sends,
+            turn.persists,
+            turn.results,
+            turn.released,
+            turn.leadership,
+            turn.install,
+            turn.abandon_snapshot,
+            turn.save_snapshot,
+            turn.read_snapshot,
+            turn.fatal,
+            service.take_writes(),
+            service.take_closings(),
+            service.take_pauses(),
+            service.take_resumes(),
+        )
+
+    def _on_leadership(self, leadership: Leadership) -> None:
+        self.service.set_leading(leadership.established, self._now_ms)
+        if leadership.leader == NO_LEADER:
+            if self._leaderless_since_ms is None:
+                self._leaderless_since_ms = self._now_ms
+        else:
+            self._leaderless_since_ms = None
+            self._let_go = False
+
+    # ---- looking in ----------------------------------------------------------------------------
+
+    def is_serving(self) -> bool:
+        """Whether a leader is known (on the leader: established), so that writes get through."""
+        leadership = self.replica.leadership
+        if leadership.leader == self.node_id:
+            return leadership.established
+        return leadership.leader != NO_LEADER
+
+    def mode(self) -> str:
+        """ZooKeeper's word for the role: leader, follower or standalone."""
+        if len(self.replica.engine.configuration().members) == 1:
+            return "standalone"
+        return "leader" if self.replica.leadership.leader == self.node_id else "follower"
+
+    def status(self) -> dict[str, Any]:
+        """Everything a status page shows, ready for JSON."""
+        replica = self.replica.statistics()
+        engine = replica.engine
+        configuration = self.replica.engine.configuration()
+        active = [peer.node_id for peer in engine.peers if peer.is_active]
+        voters = configuration.voters
+        alive = sum(1 for node in voters if node == self.node_id or node in active)
+        leads = self.replica.leadership.established
+        return {
+            "node_id": self.node_id,
+            "mode": self.mode(),
+            "role": engine.role,
+            "serving": self.is_serving(),
+            "engine": engine.engine,
+            "epoch": engine.epoch,
+            "leader": engine.leader,
+            "commit_index": engine.commit_index,
+            "applied_index": replica.applied_index,
+            "last_index": engine.last_index,
+            "durable_index": engine.durable_index,
+            "voters": list(voters),
+            "failures_tolerated": max(0, alive - (len(voters) // 2 + 1)) if leads else None,
+            "failures_tolerated_when_whole": (len(voters) - 1) // 2,
+            "members": [
+                {
+                    "node_id": peer.node_id,
+                    "match_index": peer.match_index,
+                    "lag_entries": max(0, engine.last_index - peer.match_index),
+                    "active": peer.is_active,
+                    "state": peer.state,
+                }
+                for peer in engine.peers
+            ],
+            "pending_bytes": replica.bytes_pending,
+            "digest_agreed_index": replica.digest_agreed_index,
+            "snapshot_running": replica.snapshot_running,
+            "ignored": dict(sorted(engine.ignored.items())),
+            **self.service.statistics()._asdict(),
+        }

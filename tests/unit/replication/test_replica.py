@@ -1,0 +1,312 @@
+"""One replica on a scripted engine: what it promises to clients and to the disk."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from quorate.consensus.engine import Propose, ReadBarrier
+from quorate.consensus.entry import SnapshotMeta
+from quorate.errors import InvariantBroken, RemoteProtocolError
+from quorate.replication.batch import decode_entry, encode_sub_batch
+from quorate.replication.digests import DigestAgreement
+from quorate.replication.snapshots import encode_header
+from quorate.replication.turn import Channel
+
+sys.path.insert(0, str(Path(__file__).parent))
+from fake_engine import Bench
+
+
+def forwards(turn):
+    return [(peer, data) for peer, channel, data in turn.sends if channel == Channel.FORWARD]
+
+
+def test_follower_forwards_to_the_leader_and_answers_its_own_batch_at_apply():
+    """A follower sends its clients' batch to the leader; the result comes from its own apply."""
+    bench = Bench(node_id=2)
+    bench.lead(1)
+    number = bench.replica.submit(b"hello")
+    (forward,) = forwards(bench.replica.take())
+    assert forward == (1, encode_sub_batch(2, 1, 1, b"hello"))
+    bench.commit_sub(b"hello", node=2, number=number)
+    assert bench.replica.take().results == [(number, 1)]
+
+
+def test_batch_of_another_node_gives_no_local_result():
+    """Replies never travel between nodes: only the origin sees a result."""
+    bench = Bench(node_id=1)
+    bench.commit_sub(b"theirs", node=2)
+    assert bench.replica.take().results == []
+    assert bench.machine.lines == [b"theirs"]
+
+
+def test_ra_7_resent_batch_is_applied_once():
+    """RA-7: a batch that reached the log twice (old and new leader) is applied once."""
+    bench = Bench(node_id=1)
+    bench.commit_sub(b"once", node=2, number=1)
+    bench.commit_sub(b"once", node=2, number=1)
+    bench.replica.take()
+    assert bench.machine.lines == [b"once"]
+    assert bench.replica.statistics().duplicates_refused == 1
+
+
+def test_gap_and_older_incarnation_are_refused():
+    """Batches of one origin apply without gaps, and never from before its last restart."""
+    bench = Bench(node_id=1)
+    bench.commit_sub(b"gap", node=2, number=2)
+    bench.commit_sub(b"new life", node=2, incarnation=5, number=1)
+    bench.commit_sub(b"old life", node=2, incarnation=4, number=1)
+    bench.replica.take()
+    assert bench.machine.lines == [b"new life"]
+
+
+def test_leader_change_resends_everything_unapplied_in_order():
+    """A new leader gets all unapplied batches again, oldest first."""
+    bench = Bench(node_id=2)
+    bench.lead(1)
+    bench.replica.submit(b"a")
+    bench.replica.take()
+    bench.replica.submit(b"b")
+    bench.replica.take()
+    turn = bench.lead(3, epoch=2)
+    expected = encode_sub_batch(2, 1, 1, b"a") + encode_sub_batch(2, 1, 2, b"b")
+    assert forwards(turn) == [(3, expected)]
+
+
+def test_reopened_link_to_the_leader_resends():
+    """Messages may be lost with a link; what was unapplied goes again."""
+    bench = Bench(node_id=2)
+    bench.lead(1)
+    bench.replica.submit(b"a")
+    assert len(forwards(bench.replica.take())) == 1
+    bench.replica.peer_opened(1)
+    assert len(forwards(bench.replica.take())) == 1
+
+
+def test_lost_forward_is_resent_after_a_while():
+    """Without any news, unapplied batches go again after resend_ms."""
+    bench = Bench(node_id=2, resend_ms=100)
+    bench.replica.tick(1_000, 0)
+    bench.lead(1)
+    bench.replica.submit(b"a")
+    bench.replica.take()
+    bench.replica.tick(1_099, 0)
+    assert forwards(bench.replica.take()) == []
+    bench.replica.tick(1_100, 0)
+    assert len(forwards(bench.replica.take())) == 1
+
+
+def test_leader_holds_forwards_until_established_and_then_proposes_them():
+    """Nothing is proposed before leadership is established, and nothing waits for a timer after."""
+    bench = Bench(node_id=1)
+    bench.lead(1)
+    bench.replica.peer_received(2, Channel.FORWARD, encode_sub_batch(2, 1, 1, b"early"))
+    bench.replica.take()
+    assert bench.engine.of(Propose) == []
+    bench.lead(1, established=True)
+    bench.replica.take()
+    (propose,) = bench.engine.of(Propose)
+    assert [sub.payload for sub in decode_entry(propose.payload)[1]] == [b"early"]
+
+
+def test_next_entry_gathers_while_the_disk_is_busy():
+    """One entry in flight; what arrives meanwhile becomes one entry, not many."""
+    bench = Bench(node_id=1)
+    bench.lead(1, established=True)
+    bench.replica.submit(b"1")
+    bench.persist()
+    bench.replica.take()
+    for text in (b"2", b"3"):
+        bench.replica.submit(text)
+        bench.replica.take()
+    assert len(bench.engine.of(Propose)) == 1
+    bench.replica.persisted(1)
+    bench.replica.take()
+    _, second = bench.engine.of(Propose)
+    assert [sub.payload for sub in decode_entry(second.payload)[1]] == [b"2", b"3"]
+
+
+def test_stalled_leader_disk_does_not_stop_proposals():
+    """When the others have committed everything, a busy own disk holds nothing up."""
+    bench = Bench(node_id=1)
+    bench.lead(1, established=True)
+    bench.replica.submit(b"1")
+    bench.persist()
+    bench.replica.take()
+    bench.replica.submit(b"2")
+    bench.commit(bench.engine.of(Propose)[0].payload)
+    turn = bench.replica.take()
+    assert turn.results == [(1, 1)]
+    assert len(bench.engine.of(Propose)) == 2
+
+
+def test_deposed_leader_forgets_its_intake_and_forwards_instead():
+    """What was gathered but not proposed goes to the next leader, by its origin."""
+    bench = Bench(node_id=1)
+    bench.lead(1, established=True)
+    bench.replica.submit(b"in flight")
+    bench.persist()
+    bench.replica.take()
+    bench.replica.submit(b"late")
+    bench.replica.take()
+    assert len(bench.engine.of(Propose)) == 1
+    turn = bench.lead(2, epoch=2)
+    assert [peer for peer, _ in forwards(turn)] == [2]
+
+
+def test_messages_after_persist_wait_for_the_disk():
+    """A vote or acknowledgement leaves only when what it promises is durable."""
+    bench = Bench()
+    bench.engine.effects.messages.append((2, "now"))
+    bench.engine.effects.messages_after_persist.append((3, "later"))
+    bench.persist()
+    turn = bench.replica.take()
+    assert turn.sends == [(2, Channel.ENGINE, b"'now'")]
+    bench.replica.persisted(1)
+    assert bench.replica.take().sends == [(3, Channel.ENGINE, b"'later'")]
+
+
+def test_messages_after_persist_go_at_once_when_everything_is_durable():
+    """Nothing outstanding on the disk, nothing to wait for."""
+    bench = Bench()
+    bench.engine.effects.messages_after_persist.append((3, "reply"))
+    assert bench.replica.take().sends == [(3, Channel.ENGINE, b"'reply'")]
+
+
+def test_ra_8_read_is_released_only_when_its_read_point_is_applied():
+    """RA-8: a read barrier waits until applied reaches the index that the leader gave."""
+    bench = Bench()
+    bench.replica.read_barrier(7)
+    bench.engine.effects.barriers.append((7, 2))
+    bench.commit_sub(b"1", number=1)
+    assert bench.replica.take().released == []
+    bench.commit_sub(b"2", number=2)
+    assert bench.replica.take().released == [7]
+
+
+def test_failed_barrier_is_asked_again_of_the_next_leader():
+    """A reader waits through a leader change; it sees no error."""
+    bench = Bench()
+    bench.replica.read_barrier(7)
+    bench.engine.effects.barriers_failed.append(7)
+    bench.replica.take()
+    assert len(bench.engine.of(ReadBarrier)) == 1
+    bench.lead(3, epoch=2)
+    assert len(bench.engine.of(ReadBarrier)) == 2
+
+
+def test_entry_time_never_falls():
+    """A leader whose wall clock went back stamps entries with the last time it knows."""
+    bench = Bench(node_id=1)
+    bench.lead(1, established=True)
+    bench.commit_sub(b"x", time_ms=9_000)
+    bench.replica.tick(1, 4_000)
+    bench.replica.take()
+    bench.replica.submit(b"y")
+    bench.replica.take()
+    time_ms, _ = decode_entry(bench.engine.of(Propose)[-1].payload)
+    assert time_ms == 9_000
+
+
+def test_entry_out_of_order_stops_the_node():
+    """An engine that skips an index is a bug that must not be survived."""
+    bench = Bench()
+    bench.index = 4
+    bench.commit_sub(b"x")
+    with pytest.raises(InvariantBroken, match="entry 5 delivered after 0"):
+        bench.replica.take()
+
+
+def test_snapshot_restores_state_time_and_applied_batches():
+    """ZK-10: a replica restored from a snapshot refuses what the snapshot already holds."""
+    bench = Bench(node_id=1, snapshot_bytes_min=1)
+    bench.commit_sub(b"a", node=2, number=1)
+    job = bench.replica.take().save_snapshot
+    data = b"".join(job.chunks)
+    other = Bench(node_id=3)
+    other.replica.restore(job.meta, [data[i : i + 3] for i in range(0, len(data), 3)])
+    other.index = job.meta.index
+    other.commit_sub(b"a", node=2, number=1)
+    other.commit_sub(b"b", node=2, number=2)
+    other.replica.take()
+    assert other.machine.lines == [b"a", b"b"]
+    bench.commit_sub(b"a", node=2, number=1)
+    bench.commit_sub(b"b", node=2, number=2)
+    bench.replica.take()
+    assert other.replica.digest() == bench.replica.digest()
+
+
+def test_install_holds_later_entries_and_abandons_the_own_snapshot():
+    """Entries delivered behind a snapshot are applied after it; a running snapshot is given up."""
+    bench = Bench(node_id=1, snapshot_bytes_min=1)
+    bench.commit_sub(b"a")
+    job = bench.replica.take().save_snapshot
+    next(job.chunks)
+    meta = SnapshotMeta(10, 1, b"")
+    bench.engine.effects.install = meta
+    bench.index = 10
+    bench.commit_sub(b"c", node=3)
+    turn = bench.replica.take()
+    assert turn.install == meta
+    assert turn.abandon_snapshot
+    with pytest.raises(InvariantBroken, match="abandoned"):
+        list(job.chunks)
+    source = Bench()
+    source.commit_sub(b"a", node=2)
+    source.commit_sub(b"b", node=2, number=2)
+    source.replica.take()
+    header = encode_header(5, source.replica._applied)
+    bench.replica.install(meta, [header, *source.machine.snapshot()])
+    bench.replica.take()
+    assert bench.machine.lines == [b"a", b"b", b"c"]
+    assert bench.replica.applied_index == 11
+
+
+def test_install_settles_local_batches_that_the_snapshot_covers():
+    """A batch applied inside an installed snapshot is not sent again."""
+    bench = Bench(node_id=2)
+    bench.replica.submit(b"mine")
+    meta = SnapshotMeta(10, 1, b"")
+    bench.engine.effects.install = meta
+    bench.replica.take()
+    source = Bench()
+    source.commit_sub(b"mine", node=2, number=1)
+    source.replica.take()
+    header = encode_header(5, source.replica._applied)
+    bench.replica.install(meta, [header, *source.machine.snapshot()])
+    assert bench.replica.number_settled == 1
+    assert forwards(bench.lead(1)) == []
+
+
+def test_pl_8_odd_one_out_stops_and_says_so():
+    """PL-8, TH-10: the replica whose digest two others contradict stops with a message."""
+    bench = Bench(node_id=1, digest_interval=1)
+    bench.commit_sub(b"x")
+    bench.replica.take()
+    for peer in (2, 3):
+        bench.replica.peer_received(peer, Channel.DIGEST, DigestAgreement(peer).report(1, 42))
+    assert "odd one out" in bench.replica.take().fatal
+
+
+def test_one_differing_digest_does_not_stop_the_majority():
+    """Two that agree go on; the third will stop by itself."""
+    bench = Bench(node_id=1, digest_interval=1)
+    bench.commit_sub(b"x")
+    report = [data for _, channel, data in bench.replica.take().sends if channel == Channel.DIGEST]
+    bench.replica.peer_received(2, Channel.DIGEST, report[0])
+    bench.replica.peer_received(3, Channel.DIGEST, DigestAgreement(3).report(1, 42))
+    assert bench.replica.take().fatal is None
+    assert bench.replica.statistics().digest_agreed_index == 1
+
+
+@pytest.mark.parametrize(
+    ("channel", "payload"),
+    [(Channel.DIGEST, b"short"), (99, b""), (Channel.FORWARD, b"\0" * 5)],
+)
+def test_malformed_peer_message_is_a_remote_protocol_error(channel, payload):
+    """Garbage from a peer closes its connection; the replica stays as it was."""
+    bench = Bench(node_id=1)
+    bench.lead(1, established=True)
+    with pytest.raises(RemoteProtocolError):
+        bench.replica.peer_received(2, channel, payload)
+    assert bench.replica.take().fatal is None
