@@ -4,7 +4,7 @@ Invariants:
     * nothing of a link reaches the server before its hello was judged and found good
     * one incoming link per node: a newer one replaces the older, whose process is gone or which
       the other side has given up
-    * the server's channel c travels as c + 1: channel 0 is the hello's, 255 the verdict's
+    * channel 0 is the hello's and 255 the verdict's; those between are the server's
     * strangers are bounded: so many connections that have not said hello, for so long
 """
 
@@ -75,9 +75,8 @@ class PeerNetwork:
         """Ship a turn's messages, one write per peer."""
         frames: dict[int, list[bytes]] = {}
         for peer, channel, payload in sends:
-            wire_channel = channel + 1
-            assert HELLO_CHANNEL < wire_channel < CONTROL_CHANNEL, channel
-            frames.setdefault(peer, []).extend(encode_frame(wire_channel, payload))
+            assert HELLO_CHANNEL < channel < CONTROL_CHANNEL, channel
+            frames.setdefault(peer, []).extend(encode_frame(channel, payload))
         for peer, parts in frames.items():
             self._links[peer].send(parts)
 
@@ -160,7 +159,7 @@ class IncomingConnection(asyncio.Protocol):
             for channel, payload in frames:
                 if channel == CONTROL_CHANNEL:
                     raise RemoteProtocolError("a verdict from the side that dialled")
-                received(node_id, channel - 1, payload)
+                received(node_id, channel, payload)
         except RemoteProtocolError as error:
             who = f"node {self._node_id}" if self._node_id else "a stranger"
             _LOG.warning("link from %s at %s dropped: %s", who, self._host, error)

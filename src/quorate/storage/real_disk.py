@@ -55,7 +55,9 @@ class RealFile:
                 return data
             pieces = [data]
             missing = size - len(data)
-            while missing and (data := os.pread(self._descriptor, missing, offset + size - missing)):
+            while missing and (
+                data := os.pread(self._descriptor, missing, offset + size - missing)
+            ):
                 pieces.append(data)
                 missing -= len(data)
             return b"".join(pieces)

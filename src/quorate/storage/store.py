@@ -113,9 +113,7 @@ class Store:
             wal, recovered = _recover(disk, stamp, shelf, settings)
         else:
             wal, recovered = _initialise(disk, stamp, settings), Recovered()
-        identity = replace(
-            identity, incarnation=identity.incarnation + 1, is_initialised=True
-        )
+        identity = replace(identity, incarnation=identity.incarnation + 1, is_initialised=True)
         save_identity(disk, identity)
         return cls(disk, identity, shelf, wal), recovered
 

@@ -181,9 +181,7 @@ class Wal:
         """Write a group, behind ``header`` if there is one, and sync."""
         file = self._file
         assert file is not None
-        parts, chain = encode_group(
-            records, key=self._key, sequence=self._sequence, chain=chain
-        )
+        parts, chain = encode_group(records, key=self._key, sequence=self._sequence, chain=chain)
         if header:
             parts.insert(0, header)
         end = self._offset + len(header) + group_size(records)
