@@ -1,0 +1,335 @@
+"""Leading: replicate, commit, stay leader only with a majority, hand over.
+
+A leader ships entries before its own disk has them and counts itself by its durable index like
+anybody else; it may commit before its own write is done (dissertation §10.2.1). Members that are
+known to agree get a pipelined stream, bounded in bytes and messages (§10.2.2). Progress never
+waits for a timer while messages are answered: every acknowledgement leads to ``flush`` in the same
+turn, which sends until the member has everything or its window is full. Timers only repair loss.
+
+Cost sketch: one proposal = one Append per member, one acknowledgement each, one commit notice each
+(none if the next proposal is already there to carry it).
+
+Invariants:
+    * a leader only appends to its own log (Fig. 3: Leader Append-Only)
+    * only entries of its own term are committed by counting (§5.4.2, Fig. 8)
+    * nothing is proposed before the term's first entry is committed, nor during a hand-over
+"""
+
+from __future__ import annotations
+
+from quorate.consensus.engine import NO_LEADER
+from quorate.consensus.entry import Entry, EntryKind
+from quorate.consensus.progress import PROBE, REPLICATE, SNAPSHOT, Progress
+from quorate.consensus.raft import reads, snapshots
+from quorate.consensus.raft.messages import (
+    Append,
+    AppendRejected,
+    AppendReply,
+    Heartbeat,
+    HeartbeatReply,
+    InstallReply,
+    TimeoutNow,
+)
+from quorate.consensus.raft.state import RaftState, Role
+
+# ---- becoming and ceasing ----------------------------------------------------------------------
+
+
+def become_leader(state: RaftState) -> None:
+    """An election is won: set up progress and append the term's first entry (§8)."""
+    assert state.role is Role.CANDIDATE, "only a candidate is elected"
+    assert state.is_hard_durable, "term and vote are on disk before we act on them"
+    state.role = Role.LEADER
+    state.set_leader(state.node_id)
+    state.hurry = 0
+    now, node_id = state.now_ms, state.node_id
+    following = state.log.last_index + 1
+    for member in state.configuration.members:
+        if member != node_id:
+            state.progress[member] = Progress(member, following)
+            state.matches[member] = 0
+            state.rounds[member] = 0
+            state.actives[member] = now
+    state.peers.extend(state.progress[member] for member in sorted(state.progress))
+    state.matches[node_id] = state.durable_index
+    state.term_start_index = following
+    state.is_heartbeat_due = True
+    state.heartbeat_deadline_ms = now + state.settings.heartbeat_ms
+    append_first_entry(state)
+
+
+def append_first_entry(state: RaftState) -> None:
+    """Append the no-op that, once committed, commits everything before it."""
+    index = state.log.last_index + 1
+    state.append_entry(Entry(index, state.term, EntryKind.NOOP, b""))
+
+
+def on_propose(state: RaftState, payload: bytes) -> None:
+    """Append one entry; ``flush`` ships it in this turn."""
+    if state.role is not Role.LEADER or not state.is_term_committed or state.transfer_target:
+        state.ignore("proposal without established leadership")
+        return
+    log = state.log
+    log.append(Entry(log.last_index + 1, state.term, EntryKind.BATCH, payload))
+
+
+def on_tick(state: RaftState) -> None:
+    """Heartbeat, check the majority, give up a hand-over that takes too long."""
+    assert state.role is Role.LEADER, "only a leader leads"
+    now = state.now_ms
+    if now >= state.heartbeat_deadline_ms:
+        state.heartbeat_deadline_ms = now + state.settings.heartbeat_ms
+        state.is_heartbeat_due = True
+        _repair_losses(state)
+    if state.transfer_target and now >= state.transfer_deadline_ms:
+        abort_transfer(state)
+    check_quorum(state)
+
+
+def check_quorum(state: RaftState) -> None:
+    """Step down when a majority was silent for an election timeout (dissertation §6.2)."""
+    actives = state.actives
+    actives[state.node_id] = state.now_ms
+    for voter in (*state.configuration.voters, *state.configuration.outgoing):
+        actives.setdefault(voter, state.now_ms)
+    heard_ms = state.quorum.committed(actives)
+    if state.now_ms - heard_ms >= state.settings.election_timeout_ms:
+        state.ignore("stepped down: no majority answers")
+        state.become_follower(state.term, NO_LEADER)
+
+
+# ---- sending -----------------------------------------------------------------------------------
+
+
+def flush(state: RaftState) -> None:
+    """Once per turn: ship entries, the commit index and a heartbeat round, as far as due."""
+    assert state.is_hard_durable, "a leader's term is on disk before it speaks"
+    reads.begin_round(state)
+    last = state.log.last_index
+    for peer in state.peers:
+        if peer.next_index <= last or peer.state is PROBE:
+            replicate(state, peer)
+    out = state.out.messages
+    commit = state.commit_index
+    if state.is_heartbeat_due:
+        state.is_heartbeat_due = False
+        heartbeat = Heartbeat(state.term, commit, state.round)
+        for peer in state.peers:
+            peer.sent_commit = commit
+            out.append((peer.node_id, heartbeat))
+        return
+    for peer in state.peers:
+        if peer.sent_commit < commit and peer.state is REPLICATE:
+            peer.sent_commit = commit
+            out.append((peer.node_id, Heartbeat(state.term, commit, 0)))
+
+
+def replicate(state: RaftState, peer: Progress) -> None:
+    """Send one member what it lacks: until it has caught up or the window is full."""
+    if peer.state is PROBE:
+        if not peer.is_paused:
+            peer.is_paused = True
+            send_append(state, peer)
+        return
+    settings = state.settings
+    last = state.log.last_index
+    while (
+        peer.state is REPLICATE
+        and peer.next_index <= last
+        and peer.has_room(settings.inflight_bytes_max, settings.inflight_messages_max)
+    ):
+        send_append(state, peer)
+
+
+def send_append(state: RaftState, peer: Progress, *, with_entries: bool = True) -> None:
+    """Send one Append that starts at the member's next index; a snapshot if it is compacted."""
+    log = state.log
+    previous = peer.next_index - 1
+    previous_term = log.epoch_at(previous)
+    if previous_term is None:
+        assert previous < log.base_index, "next is never beyond the end of our log"
+        snapshots.begin_sending(state, peer)
+        return
+    entries: list[Entry] = []
+    size = 0
+    if with_entries and previous < log.last_index:
+        entries, size = log.slice(previous + 1, state.settings.append_bytes_max)
+    commit = state.commit_index
+    append = Append(state.term, previous, previous_term, commit, entries)
+    state.out.messages.append((peer.node_id, append))
+    if peer.state is REPLICATE:
+        peer.sent_commit = commit
+        if entries:
+            peer.sent(entries[-1].index, size)
+
+
+def _repair_losses(state: RaftState) -> None:
+    """Once per heartbeat: ask again where a message or its answer may have been lost."""
+    for peer in state.peers:
+        if peer.state is PROBE:
+            peer.is_paused = False
+        elif peer.state is SNAPSHOT:
+            snapshots.resend_if_silent(state, peer)
+        elif peer.is_stalled():
+            # "Did you get everything up to here?": answered by an acknowledgement or a rejection.
+            send_append(state, peer, with_entries=False)
+
+
+# ---- answers -----------------------------------------------------------------------------------
+
+
+def _answering(state: RaftState, sender: int) -> Progress | None:
+    """The sender's progress, noted as alive; None when its answer means nothing here."""
+    peer = state.progress.get(sender)
+    if peer is None:
+        state.ignore("answer to a leader from a non-member or while not leading")
+        return None
+    state.actives[sender] = state.now_ms
+    return peer
+
+
+def on_append_reply(state: RaftState, sender: int, message: AppendReply) -> None:
+    """A member has stored everything up to an index."""
+    peer = _answering(state, sender)
+    if peer is None:
+        return
+    match = message.match_index
+    if match > state.log.last_index:
+        state.ignore("acknowledgement beyond the end of our log")
+        return
+    member_has(state, peer, match)
+    if peer.state is PROBE and match >= peer.next_index - 1:
+        peer.become_replicate()
+
+
+def member_has(state: RaftState, peer: Progress, match: int) -> None:
+    """Note a member's durable index and draw the conclusions."""
+    if peer.acknowledged(match):
+        assert match <= state.log.last_index, "nobody has more than its leader"
+        state.matches[peer.node_id] = match
+        if match > state.commit_index:
+            advance_commit(state)
+    if peer.state is SNAPSHOT and match >= state.log.base_index:
+        peer.become_replicate()
+    if state.transfer_target == peer.node_id:
+        hand_over_if_ready(state)
+
+
+def on_append_rejected(state: RaftState, sender: int, message: AppendRejected) -> None:
+    """The logs differ at an index: go back, by whole terms (end of §5.3)."""
+    peer = _answering(state, sender)
+    if peer is None:
+        return
+    rejected = message.rejected_index
+    is_outdated = rejected <= peer.match_index or rejected >= peer.next_index
+    if peer.state is PROBE:
+        is_outdated = is_outdated or rejected != peer.next_index - 1
+    if is_outdated or peer.state is SNAPSHOT:
+        state.ignore("outdated rejection")
+        return
+    peer.become_probe(next_after_rejection(state, message))
+
+
+def on_install_reply(state: RaftState, sender: int, message: InstallReply) -> None:
+    """A member stored a piece of our snapshot, or all of it, or says where it stands."""
+    peer = _answering(state, sender)
+    if peer is None:
+        return
+    if not message.is_done:
+        snapshots.stored_up_to(state, peer, message.index, message.next_offset)
+    elif message.index <= state.log.last_index:
+        member_has(state, peer, message.index)
+    else:
+        state.ignore("snapshot stored that we do not know")
+
+
+def next_after_rejection(state: RaftState, message: AppendRejected) -> int:
+    """Where to try next: after our last entry of the conflicting term, or before all of it."""
+    following = message.conflict_index
+    if message.conflict_term:
+        ours = state.log.last_index_of_epoch(message.conflict_term)
+        if ours is not None:
+            following = ours + 1
+    # Always at least one step back, whatever the answer says.
+    return max(1, min(following, message.rejected_index))
+
+
+def on_heartbeat_reply(state: RaftState, sender: int, message: HeartbeatReply) -> None:
+    """A member still follows us, at some time after that round was sent."""
+    if _answering(state, sender) is None:
+        return
+    if state.rounds[sender] < message.round <= state.round:
+        state.rounds[sender] = message.round
+        reads.release_confirmed(state)
+
+
+def on_durable(state: RaftState) -> None:
+    """Our own disk has more: count ourselves."""
+    if state.matches[state.node_id] < state.durable_index:
+        state.matches[state.node_id] = state.durable_index
+        advance_commit(state)
+
+
+def advance_commit(state: RaftState) -> None:
+    """Commit what a quorum has on disk, if it is of our own term (§5.3, §5.4.2)."""
+    index = min(state.quorum.committed(state.matches), state.log.last_index)
+    # In a leader's log exactly the entries from term_start_index on are of its own term.
+    if index <= state.commit_index or index < state.term_start_index:
+        return
+    state.commit_index = index
+    state.is_term_committed = True
+
+
+# ---- connections -------------------------------------------------------------------------------
+
+
+def on_peer_opened(state: RaftState, member: int) -> None:
+    """A new connection: what was under way on the old one may be lost, so probe now."""
+    peer = state.progress.get(member)
+    if peer is not None:
+        peer.reconnected(state.log.last_index)
+        state.is_heartbeat_due = True  # assert leadership there before anybody campaigns
+
+
+# ---- leadership transfer (dissertation §3.10) --------------------------------------------------
+
+
+def on_transfer(state: RaftState, to: int) -> None:
+    """Begin to hand leadership over: no more proposals until it is done or given up."""
+    if state.role is not Role.LEADER or state.transfer_target:
+        state.ignore("transfer while not leading or already handing over")
+        return
+    target = to or _most_up_to_date_voter(state)
+    if target not in state.progress or not state.configuration.is_voter(target):
+        state.ignore("transfer to a node that cannot lead")
+        return
+    state.transfer_target = target
+    state.is_transfer_sent = False
+    state.transfer_deadline_ms = state.now_ms + state.settings.election_timeout_ms
+    peer = state.progress[target]
+    if peer.state is PROBE:
+        peer.is_paused = False
+    hand_over_if_ready(state)
+
+
+def _most_up_to_date_voter(state: RaftState) -> int:
+    voters = [peer for peer in state.peers if state.configuration.is_voter(peer.node_id)]
+    best = max(voters, key=lambda peer: (peer.match_index, -peer.node_id), default=None)
+    return best.node_id if best is not None else NO_LEADER
+
+
+def hand_over_if_ready(state: RaftState) -> None:
+    """Tell the target to campaign once it has our whole log."""
+    target = state.transfer_target
+    assert target, "no transfer is under way"
+    if state.is_transfer_sent or state.progress[target].match_index != state.log.last_index:
+        return
+    state.is_transfer_sent = True
+    state.send(target, TimeoutNow(state.term))
+
+
+def abort_transfer(state: RaftState) -> None:
+    """The target did not take over in time: lead on, and take proposals again."""
+    assert state.transfer_target, "no transfer is under way"
+    state.transfer_target = 0
+    state.ignore("transfer given up")

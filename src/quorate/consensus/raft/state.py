@@ -1,0 +1,436 @@
+"""One Raft node's whole state, and the few changes that everything else is made of.
+
+The modules beside this one hold the rules (election, leader, follower, reads, snapshots) as
+functions over this state; ``engine.py`` decides which function an event goes to. What is written
+here are the operations that several of them need and that must not be done in two ways: changing
+term and role, changing the log, and handing work to the disk.
+
+Durability in one paragraph: memory is ahead of the disk. ``handed_index`` is how much of the log
+was given to the disk, ``durable_index`` how much the disk has confirmed. Each step of persistence
+remembers the end of the log it made durable; a truncation lowers what all unconfirmed steps will
+be worth, so that a late confirmation never speaks for entries that are gone.
+
+Invariants (all of them checked by ``invariants.py`` after every step of every test):
+    * term and vote reach the disk before any message that reveals them (``send``)
+    * ``delivered_index <= commit_index <= log.last_index``, ``durable_index <= handed_index``
+    * the configuration in force is the latest in the log, committed or not (dissertation §4.1)
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Hashable
+from dataclasses import dataclass
+from enum import Enum
+
+from quorate.consensus.engine import NO_LEADER, Draw, Effects, Leadership
+from quorate.consensus.entry import (
+    Entry,
+    EntryKind,
+    Persist,
+    Recovered,
+    SnapshotChunk,
+    SnapshotMeta,
+)
+from quorate.consensus.log import Log
+from quorate.consensus.membership import Configuration
+from quorate.consensus.progress import Progress
+from quorate.consensus.quorum import Quorum
+from quorate.consensus.raft.codec import decode_hard_state, encode_hard_state
+from quorate.consensus.raft.messages import RaftMessage, ReadReply
+from quorate.consensus.registry import EngineSettings
+from quorate.errors import CorruptData, InvariantBroken
+
+
+class Role(Enum):
+    """What a node is in its term."""
+
+    FOLLOWER = "follower"
+    PRE_CANDIDATE = "pre_candidate"
+    CANDIDATE = "candidate"
+    LEADER = "leader"
+
+
+@dataclass(slots=True)
+class IncomingSnapshot:
+    """A snapshot that the leader of ``term`` is sending us."""
+
+    meta: SnapshotMeta
+    term: int
+    sender: int
+    next_offset: int = 0
+
+
+@dataclass(slots=True)
+class Installing:
+    """A complete snapshot on its way to the disk; until then the log stands still."""
+
+    meta: SnapshotMeta
+    sequence: int  # the persistence step that completes it
+    discard_log: bool
+    sender: int
+
+
+class RaftState:
+    """Everything one node knows, and the primitive changes."""
+
+    def __init__(
+        self,
+        *,
+        node_id: int,
+        configuration: Configuration,
+        recovered: Recovered,
+        settings: EngineSettings,
+        draw: Draw,
+        now_ms: int,
+    ) -> None:
+        assert node_id >= 1, "node ids start at 1"
+        self.node_id = node_id
+        self.settings = settings
+        self.draw = draw
+        self.now_ms = now_ms
+        self.out = Effects()
+        self.ignored: dict[str, int] = {}
+
+        # Hard state: must be durable before it is revealed.
+        self.term = 0
+        self.voted_for = 0
+        self.is_hard_dirty = False  # changed since the last persistence step
+        self.hard_sequence = 0  # the step that carries the latest hard state
+
+        # The log, and how far the disk is.
+        self.log = Log()
+        self.commit_index = 0
+        self.delivered_index = 0
+        self.handed_index = 0
+        self.durable_index = 0
+        self.sequence = 0
+        self.persisted_sequence = 0
+        self.unconfirmed: deque[list[int]] = deque()  # [sequence, last index it makes durable]
+        self.truncate_from: int | None = None
+        self.compact_to: int | None = None
+        self.snapshot: SnapshotMeta | None = None  # the newest durable snapshot here
+
+        # Configurations in the log: (index, configuration), the first one is the base.
+        self.configurations: list[tuple[int, Configuration]] = [(0, configuration)]
+        self.quorum = Quorum(configuration)
+
+        # Role and elections.
+        self.role = Role.FOLLOWER
+        self.leader = NO_LEADER
+        self.is_leader_gone = False  # the operating system says that its process ended
+        self.heard_leader_ms = now_ms
+        self.votes: dict[int, bool] = {}
+        self.hurry = 0  # rounds left with short timeouts, after a hint that the leader is gone
+        self.is_campaign_forced = False
+        self.election_timeout_ms = 0
+        self.election_deadline_ms = 0
+
+        # As a follower: what the leader of this term has shown us.
+        self.verified_index = 0  # our log equals the leader's up to here
+        self.leader_commit = 0
+        self.acknowledged_index = 0
+        self.is_ack_due = False
+        self.incoming: IncomingSnapshot | None = None
+        self.installing: Installing | None = None
+        self.pending_chunk: SnapshotChunk | None = None
+
+        # As a leader.
+        self.progress: dict[int, Progress] = {}
+        self.peers: list[Progress] = []
+        self.matches: dict[int, int] = {}  # node -> durable index, own included
+        self.actives: dict[int, int] = {}  # node -> when it last answered
+        self.rounds: dict[int, int] = {}  # node -> latest heartbeat round it echoed
+        self.round = 0  # never reused while this process lives
+        self.is_heartbeat_due = False
+        self.heartbeat_deadline_ms = 0
+        self.term_start_index = 0
+        self.is_term_committed = False
+        self.transfer_target = 0
+        self.transfer_deadline_ms = 0
+        self.is_transfer_sent = False
+
+        # Reads: (0, token) of our own driver, (peer, number) of a follower.
+        self.reads_waiting: list[tuple[int, Hashable]] = []
+        self.read_rounds: deque[tuple[int, int, list[tuple[int, Hashable]]]] = deque()
+        self.reads_unsent: list[Hashable] = []  # to be forwarded at the next take
+        self.reads_forwarded: dict[int, tuple[int, list[Hashable]]] = {}  # number -> deadline
+        # A number of an earlier life must never match: the answer to it may be outdated.
+        self.read_number = draw(1 << 62)
+
+        self.announced: Leadership | None = None
+        self._recover(recovered)
+        self.reset_election_timer()
+
+    # ---- start ---------------------------------------------------------------------------------
+
+    def _recover(self, recovered: Recovered) -> None:
+        """Take over what the disk held; a snapshot's index is committed and applied."""
+        if recovered.hard_state is not None:
+            decoded = decode_hard_state(recovered.hard_state)
+            if decoded is None:
+                raise CorruptData("hard state", 0, "it is no Raft term and vote; rebuild this node")
+            self.term, self.voted_for = decoded
+        entries = recovered.entries
+        meta = recovered.snapshot
+        if meta is not None:
+            self.snapshot = meta
+            base = self.configurations
+            base[0] = (meta.index, Configuration.decode(meta.configuration))
+            self.commit_index = self.delivered_index = meta.index
+            if not _agrees_with_snapshot(entries, meta):
+                entries = []  # stopped between storing a snapshot and dropping what it replaces
+            if not entries or entries[0].index == meta.index + 1:
+                self.log.reset(meta.index, meta.epoch)
+            elif entries[0].index > 1:
+                # The epoch before the first entry is not known: let that entry be the base.
+                self.log.reset(entries[0].index, entries[0].epoch)
+                entries = entries[1:]
+        for entry in entries:
+            if entry.index != self.log.last_index + 1 or entry.epoch < self.log.last_epoch:
+                reason = f"entry {entry.index} after {self.log.last_index}; rebuild this node"
+                raise CorruptData("log", 0, reason)
+            self.log.append(entry)
+            if entry.kind == EntryKind.CONFIGURATION and entry.index > self.commit_index:
+                self.configurations.append((entry.index, Configuration.decode(entry.payload)))
+        if self.log.last_epoch > self.term:
+            reason = f"term {self.term} below the log's last epoch {self.log.last_epoch}"
+            raise CorruptData("hard state", 0, reason + "; a vote may be lost, rebuild this node")
+        self.quorum = Quorum(self.configurations[-1][1])
+        self.handed_index = self.durable_index = self.log.last_index
+        assert self.commit_index <= self.log.last_index, "a snapshot beyond the log"
+
+    # ---- small questions -----------------------------------------------------------------------
+
+    @property
+    def configuration(self) -> Configuration:
+        """The configuration in force: the latest in the log."""
+        return self.configurations[-1][1]
+
+    def configuration_at(self, index: int) -> Configuration:
+        """The configuration in force at ``index``."""
+        for since, configuration in reversed(self.configurations):
+            if since <= index:
+                return configuration
+        return self.configurations[0][1]
+
+    @property
+    def is_hard_durable(self) -> bool:
+        """Whether term and vote as they are now are on disk."""
+        return not self.is_hard_dirty and self.persisted_sequence >= self.hard_sequence
+
+    @property
+    def is_established(self) -> bool:
+        """Whether proposals are welcome."""
+        return self.role is Role.LEADER and self.is_term_committed and not self.transfer_target
+
+    def ignore(self, reason: str) -> None:
+        """Count an event or message that has no effect; the reasons show up in statistics."""
+        self.ignored[reason] = self.ignored.get(reason, 0) + 1
+
+    # ---- messages ------------------------------------------------------------------------------
+
+    def send(self, to: int, message: RaftMessage) -> None:
+        """Send, but never before the term and vote that the message reveals are durable."""
+        if self.is_hard_dirty or self.persisted_sequence < self.hard_sequence:
+            self.out.messages_after_persist.append((to, message))
+        else:
+            self.out.messages.append((to, message))
+
+    # ---- terms and roles -----------------------------------------------------------------------
+
+    def reset_election_timer(self) -> None:
+        """Start waiting anew, for a freshly drawn time in [T, 2T) (§5.2)."""
+        timeout = self.settings.election_timeout_ms
+        self.election_timeout_ms = timeout + self.draw(timeout)
+        self.election_deadline_ms = self.now_ms + self.election_timeout_ms
+
+    def set_vote(self, term: int, voted_for: int) -> None:
+        """Change term and vote together: they are one value on disk."""
+        assert term >= self.term, "terms never fall"
+        if term == self.term:
+            assert self.voted_for in (0, voted_for), "one vote per term"
+        self.term = term
+        self.voted_for = voted_for
+        self.is_hard_dirty = True
+
+    def set_leader(self, leader: int) -> None:
+        """Note who leads; reads that were on their way to another leader fail."""
+        if leader == self.leader:
+            return
+        self.leader = leader
+        self.is_leader_gone = False
+        self.fail_forwarded_reads()
+
+    def become_follower(self, term: int, leader: int) -> None:
+        """Follow: because of a newer term, a live leader, or a lost majority.
+
+        Keeps the election timer, which only a current leader, a granted vote or an own campaign
+        may reset; except for a deposed leader, which had none.
+        """
+        assert term >= self.term, "terms never fall"
+        was_leader = self.role is Role.LEADER
+        if term > self.term:
+            self.set_vote(term, 0)
+            self.forget_leaders_word()
+            self.fail_forwarded_reads()
+            self.is_leader_gone = False
+        self.role = Role.FOLLOWER
+        self.votes.clear()
+        self.is_campaign_forced = False
+        self.set_leader(leader)
+        if was_leader:
+            self._drop_leadership()
+
+    def forget_leaders_word(self) -> None:
+        """What an earlier leader showed us means nothing in a new term."""
+        self.verified_index = 0
+        self.leader_commit = 0
+        self.acknowledged_index = 0
+        self.is_ack_due = False
+        self.incoming = None
+
+    def _drop_leadership(self) -> None:
+        self.progress.clear()
+        self.peers.clear()
+        self.matches.clear()
+        self.actives.clear()
+        self.rounds.clear()
+        self.is_heartbeat_due = False
+        self.is_term_committed = False
+        self.transfer_target = 0
+        waiting = self.reads_waiting
+        for _, _, readers in self.read_rounds:
+            waiting.extend(readers)
+        self.reads_waiting = []
+        self.read_rounds.clear()
+        for reader in waiting:
+            self.fail_read(reader)
+        self.reset_election_timer()
+
+    # ---- reads that fail -----------------------------------------------------------------------
+
+    def fail_read(self, reader: tuple[int, Hashable]) -> None:
+        """Tell a waiting reader to ask again."""
+        peer, token = reader
+        if peer:
+            assert isinstance(token, int), "a follower's reads are numbered"
+            self.send(peer, ReadReply(self.term, token, 0))
+        else:
+            self.out.barriers_failed.append(token)
+
+    def fail_forwarded_reads(self) -> None:
+        """The leader we asked is not our leader any more: the driver asks again."""
+        failed = self.out.barriers_failed
+        failed.extend(self.reads_unsent)
+        self.reads_unsent.clear()
+        for _, tokens in self.reads_forwarded.values():
+            failed.extend(tokens)
+        self.reads_forwarded.clear()
+
+    # ---- the log -------------------------------------------------------------------------------
+
+    def append_entry(self, entry: Entry) -> None:
+        """Add one entry at the end of the log in memory; ``take`` hands it to the disk."""
+        self.log.append(entry)
+        if entry.kind == EntryKind.CONFIGURATION:
+            self._adopt(entry.index, Configuration.decode(entry.payload))
+
+    def truncate(self, index: int) -> None:
+        """Remove a conflicting suffix: from the log, and from what the disk may confirm."""
+        if index <= self.commit_index:
+            raise InvariantBroken(
+                f"node {self.node_id} would truncate at {index}, below its commit index "
+                f"{self.commit_index} in term {self.term}"
+            )
+        self.log.truncate_from(index)
+        end = index - 1
+        if self.handed_index > end:
+            self.handed_index = end
+            before = self.truncate_from
+            self.truncate_from = index if before is None else min(before, index)
+        self.durable_index = min(self.durable_index, end)
+        for step in self.unconfirmed:
+            step[1] = min(step[1], end)
+        while self.configurations[-1][0] > end:
+            self.configurations.pop()
+            self.quorum = Quorum(self.configuration)
+        assert self.configurations, "the base configuration is never rolled back"
+
+    def _adopt(self, index: int, configuration: Configuration) -> None:
+        """The latest configuration in the log counts, committed or not."""
+        assert index > self.configurations[-1][0], "configurations come in log order"
+        self.configurations.append((index, configuration))
+        self.quorum = Quorum(configuration)
+
+    def compact(self, to: int) -> None:
+        """Forget the log up to ``to``, which a durable snapshot covers."""
+        assert to <= self.delivered_index, "only what was delivered may be forgotten"
+        if self.log.compact(to):
+            self.compact_to = to
+            self.forget_configurations_before(to)
+
+    def forget_configurations_before(self, index: int) -> None:
+        """Keep one configuration at or before ``index`` as the base of the others."""
+        configurations = self.configurations
+        while len(configurations) > 1 and configurations[1][0] <= index:
+            del configurations[0]
+
+    # ---- effects -------------------------------------------------------------------------------
+
+    def hand_to_disk(self) -> None:
+        """Gather what changed since the last turn into one step of persistence."""
+        last = self.log.last_index
+        handed = self.handed_index
+        if (
+            last == handed
+            and not self.is_hard_dirty
+            and self.truncate_from is None
+            and self.pending_chunk is None
+            and self.compact_to is None
+        ):
+            return
+        self.sequence += 1
+        persist = Persist(self.sequence)
+        if last > handed:
+            persist.entries = self.log.since(handed + 1)
+            self.handed_index = last
+        if self.is_hard_dirty:
+            persist.hard_state = encode_hard_state(self.term, self.voted_for)
+            self.is_hard_dirty = False
+            self.hard_sequence = self.sequence
+        persist.truncate_from = self.truncate_from
+        persist.chunk = self.pending_chunk
+        persist.compact_to = self.compact_to
+        self.truncate_from = self.pending_chunk = self.compact_to = None
+        self.unconfirmed.append([self.sequence, last])
+        self.out.persist = persist
+
+    def deliver(self) -> None:
+        """Hand out what became committed, in order, each entry once."""
+        delivered = self.delivered_index
+        if self.commit_index > delivered:
+            self.out.committed = self.log.between(delivered + 1, self.commit_index)
+            self.delivered_index = self.commit_index
+
+    def announce(self) -> None:
+        """Tell the driver who leads, when that changed."""
+        established = self.is_established
+        told = self.announced
+        if (
+            told is None
+            or told.established != established
+            or told.leader != self.leader
+            or told.epoch != self.term
+        ):
+            self.announced = self.out.leadership = Leadership(self.term, self.leader, established)
+
+
+def _agrees_with_snapshot(entries: list[Entry], meta: SnapshotMeta) -> bool:
+    """Whether the log found beside a snapshot continues it (Raft Fig. 13 rules 6 and 7)."""
+    if not entries or entries[-1].index < meta.index:
+        return False
+    offset = meta.index - entries[0].index
+    if offset < 0:
+        return entries[0].index == meta.index + 1
+    return entries[offset].epoch == meta.epoch
