@@ -18,9 +18,10 @@ from quorate.storage.real_disk import RealDisk
 from quorate.storage.settings import StorageSettings
 from quorate.storage.store import Store
 from quorate.tree.server import CoordinationServer, ServerSettings
-from quorate.tree.service import ServiceSettings
+from quorate.tree.service_settings import ServiceSettings
 
 _BOOT_NONCE_BITS = 63
+_TICKS_MIN, _TICKS_MAX = 2, 20  # ZooKeeper's bounds of a session's length
 
 
 def make_hello(settings: NodeSettings, store: Store) -> Hello:
@@ -76,8 +77,14 @@ def _server_settings(settings: NodeSettings) -> ServerSettings:
         ),
         replica=ReplicaSettings(snapshot_bytes_min=settings.snapshot_every_bytes),
         service=ServiceSettings(
-            tick_ms=settings.tick_ms,
+            session_timeout_min_ms=_TICKS_MIN * settings.tick_ms,
+            session_timeout_max_ms=_TICKS_MAX * settings.tick_ms,
             frame_bytes_max=settings.request_bytes_max,
+            connection_outstanding_bytes_max=max(4 << 20, settings.request_bytes_max),
+            connections_max=settings.connections_max,
+            connections_per_address_max=(
+                settings.connections_per_address_max or settings.connections_max
+            ),
             super_digest=settings.super_digest,
         ),
     )

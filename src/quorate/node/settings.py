@@ -150,9 +150,9 @@ SETTINGS: tuple[Setting, ...] = (
         "request_max",
         "request_bytes_max",
         parse_size_bytes,
-        "1MiB",
+        "1048575B",
         "SIZE",
-        "Largest request that a client may send.",
+        "Largest request that a client may send (ZooKeeper: jute.maxbuffer).",
     ),
     Setting(
         "connections_max",

@@ -70,11 +70,27 @@ async def eventually(condition: Callable[[], object], seconds: float = 5.0) -> N
 @contextlib.asynccontextmanager
 async def listening(connect: Callable[[], asyncio.Protocol]) -> AsyncIterator[int]:
     """Serve this protocol on a free loop-back port."""
-    server = await asyncio.get_running_loop().create_server(connect, "127.0.0.1", 0)
+    made: list[Any] = []
+
+    def connect_and_remember() -> asyncio.Protocol:
+        made.append(connect())
+        return made[-1]
+
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(connect_and_remember, "127.0.0.1", 0)
     try:
         yield server.sockets[0].getsockname()[1]
     finally:
         server.close()
+        for protocol in made:
+            (getattr(protocol, "transport", None) or protocol._transport).abort()
+        await settle()
+
+
+async def settle() -> None:
+    """Let connections that were just closed come to their end."""
+    for _ in range(10):
+        await asyncio.sleep(0)
 
 
 @contextlib.asynccontextmanager

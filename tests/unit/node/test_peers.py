@@ -18,7 +18,7 @@ from quorate.node.peer_network import PeerNetwork
 from quorate.node.units import Address
 from quorate.protocol.peer import Hello
 
-from .fakes import FakeServer, dialled, eventually
+from .fakes import FakeServer, dialled, eventually, settle
 
 
 def hello(node_id: int, **changes: object) -> Hello:
@@ -82,7 +82,7 @@ async def pair(
         for host in hosts:
             host.listener.close()
             host.network.close()
-        await asyncio.sleep(0)
+        await settle()
 
 
 def test_links_stand_and_carry_messages_in_order() -> None:
