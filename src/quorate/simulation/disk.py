@@ -137,21 +137,20 @@ class VirtualFile:
         self._open = False
 
 
-_NameChange: TypeAlias = tuple[str, str, "_Inode | str"]
-"""``(create, name, inode)``, ``(rename, old, new)`` or ``(remove, name, "")``."""
+class _NameChange(NamedTuple):
+    """An un-synced change of the directory: a name comes, a name goes, or both at once."""
+
+    added: str  # "": none
+    removed: str  # "": none
+    inode: _Inode
 
 
 def _change(names: dict[str, _Inode], change: _NameChange) -> None:
-    """Carry out one change of the directory, or nothing where it makes no sense (any more)."""
-    operation, name, extra = change
-    if operation == "create":
-        assert isinstance(extra, _Inode)
-        names[name] = extra
-    elif operation == "remove":
-        names.pop(name, None)
-    elif name in names:
-        assert isinstance(extra, str)
-        names[extra] = names.pop(name)
+    """Carry out one change; a name that by now belongs to another file is left alone."""
+    if change.removed and names.get(change.removed) is change.inode:
+        del names[change.removed]
+    if change.added:
+        names[change.added] = change.inode
 
 
 class VirtualDisk:
@@ -192,20 +191,20 @@ class VirtualDisk:
             raise DiskFailed(f"cannot {'create' if create else 'open'} {name}: {reason}")
         self.enter("create" if create else "open", name)
         if create:
-            self._do(("create", name, _Inode()))
+            self._do(_NameChange(name, "", _Inode()))
         return VirtualFile(self, self._names[name], name)
 
     def rename(self, old: str, new: str) -> None:
         """Rename, atomically replacing ``new``."""
         self._must_exist("rename", old)
         self.enter("rename", old)
-        self._do(("rename", old, new))
+        self._do(_NameChange(new, old, self._names[old]))
 
     def remove(self, name: str) -> None:
         """Remove a file; handles that are open keep working."""
         self._must_exist("remove", name)
         self.enter("remove", name)
-        self._do(("remove", name, ""))
+        self._do(_NameChange("", name, self._names[name]))
 
     def sync_directory(self) -> None:
         """Make creations, renames and removals durable."""
@@ -255,16 +254,12 @@ class VirtualDisk:
     def clone(self) -> VirtualDisk:
         """An independent twin in the same state, without hook, budget and open handles."""
         twin = VirtualDisk(sector_bytes=self._sector_bytes)
-        inodes = {id(i): i.copy() for i in [*self._names.values(), *self._durable_names.values()]}
-        for _, _, extra in self._pending:
-            if isinstance(extra, _Inode):
-                inodes.setdefault(id(extra), extra.copy())
-        twin._names = {name: inodes[id(i)] for name, i in self._names.items()}
-        twin._durable_names = {name: inodes[id(i)] for name, i in self._durable_names.items()}
-        twin._pending = [
-            (op, name, inodes[id(extra)] if isinstance(extra, _Inode) else extra)
-            for op, name, extra in self._pending
-        ]
+        inodes = [*self._names.values(), *self._durable_names.values()]
+        inodes += [change.inode for change in self._pending]
+        twins = {id(inode): inode.copy() for inode in inodes}
+        twin._names = {name: twins[id(i)] for name, i in self._names.items()}
+        twin._durable_names = {name: twins[id(i)] for name, i in self._durable_names.items()}
+        twin._pending = [c._replace(inode=twins[id(c.inode)]) for c in self._pending]
         return twin
 
     def counts(self) -> DiskCounts:

@@ -29,6 +29,10 @@ NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 """What a file name may be: short, ASCII, flat; anything else is a bug of the caller."""
 
 
+_CLOSED = (1 << 31) - 1
+"""Never a descriptor: the kernel answers EBADF, and no reused number can be hit."""
+
+
 @contextmanager
 def _failing(operation: str, name: str) -> Iterator[None]:
     """Turn an OSError of the block into DiskFailed."""
@@ -89,8 +93,8 @@ class RealFile:
 
     def close(self) -> None:
         """Close; closing twice is harmless."""
-        descriptor, self._descriptor = self._descriptor, -1
-        if descriptor >= 0:
+        descriptor, self._descriptor = self._descriptor, _CLOSED
+        if descriptor != _CLOSED:
             with _failing("close", self._name):
                 os.close(descriptor)
 
@@ -155,7 +159,8 @@ class RealDisk:
     def names(self) -> list[str]:
         """All file names but LOCK, sorted."""
         with _failing("list", str(self.path)):
-            return sorted(name for name in os.listdir(self._directory) if name != LOCK_NAME)
+            names = os.listdir(self._directory)  # noqa: PTH208 - the locked one, wherever it moved
+        return sorted(name for name in names if name != LOCK_NAME)
 
     def open(self, name: str, *, create: bool = False) -> RealFile:
         """Open for reading and writing; ``create`` fails if the file exists."""

@@ -155,7 +155,7 @@ class GroupHeader(NamedTuple):
 
     sequence: int
     length: int  # bytes of records that follow
-    count: int
+    record_count: int
     before: int  # the chain's CRC before this group
     chain: int  # its own CRC, which the first record continues
 
@@ -184,7 +184,7 @@ def decode_group(data: bytes, offset: int, *, key: int, sequence: int, chain: in
         return None
     chain = header.chain
     records: list[Record] = []
-    for _ in range(header.count):
+    for _ in range(header.record_count):
         start = position + RECORD_HEADER_BYTES
         if start > end:
             return None

@@ -28,11 +28,11 @@ from threading import Lock
 from typing import NamedTuple
 
 from quorate.consensus.entry import Persist, Recovered, SnapshotChunk, SnapshotMeta
-from quorate.errors import CorruptData, InvariantBroken, StorageError, WrongDirectory
+from quorate.errors import CorruptData, DiskFailed, InvariantBroken, WrongDirectory
 from quorate.storage.disk import Disk
 from quorate.storage.identity import Identity, load_identity, save_identity
 from quorate.storage.record import Record, RecordKind, Stamp
-from quorate.storage.recovery import LogImage, scan_log, segment_name, segment_numbers
+from quorate.storage.recovery import LogImage, Scan, scan_log, segment_name, segment_numbers
 from quorate.storage.settings import StorageSettings
 from quorate.storage.snapshot import (
     ADVICE,
@@ -40,7 +40,6 @@ from quorate.storage.snapshot import (
     IncomingSnapshot,
     SnapshotShelf,
     SnapshotWriter,
-    snapshot_name,
 )
 from quorate.storage.wal import Wal
 
@@ -129,16 +128,25 @@ class Store:
             DiskFailed: what was in flight may or may not be there; the node must stop.
             InvariantBroken: a step contradicts the log; the node must stop.
         """
+        if not self._wal.is_usable:
+            raise DiskFailed("the data directory failed or was closed earlier; restart the node")
+        try:
+            self._persist(steps)
+        except BaseException:
+            self._wal.fail()
+            raise
+
+    def _persist(self, steps: Sequence[Persist]) -> None:
         records: list[Record] = []
         for step in steps:
             if step.hard_state is not None:
                 records.append((RecordKind.HARD_STATE, 0, 0, 0, step.hard_state))
             if step.truncate_from is not None:
                 records.append((RecordKind.TRUNCATE, 0, 0, step.truncate_from, b""))
-            for entry in step.entries:
-                records.append(
-                    (RecordKind.ENTRY, entry.kind, entry.epoch, entry.index, entry.payload)
-                )
+            records += [
+                (RecordKind.ENTRY, entry.kind, entry.epoch, entry.index, entry.payload)
+                for entry in step.entries
+            ]
             if step.chunk is not None:
                 records = self._persist_chunk(step.chunk, records)
             if step.compact_to is not None:
@@ -287,7 +295,7 @@ def _recover(
             f"it votes and entries; restore the whole directory, or {ADVICE}"
         )
     scan = scan_log(disk, stamp)
-    snapshot, damaged = _choose_snapshot(shelf, scan.image)
+    snapshot, damaged = _choose_snapshot(shelf, scan)
     # From here on the directory is trusted, and changed.
     _remove_temporaries(disk)
     for name in damaged:
@@ -298,19 +306,20 @@ def _recover(
         disk.sync_directory()
     image = scan.image
     index = snapshot.index if snapshot is not None else 0
+    # A fallback below the floor: until a newer snapshot exists, nothing above it may be forgotten.
+    image.state = replace(image.state, floor=min(image.state.floor, index))
+    wal = Wal(disk, stamp, settings, scan)
     records: list[Record] = []
     if snapshot is not None and _contradicts(image, snapshot):
         records = [(RecordKind.RESET, 0, snapshot.epoch, index, b"")]
         image.add(records)
-    entries = image.from_index(min(image.state.floor, index) + 1)
-    wal = Wal(disk, stamp, settings, scan)
     wal.append(records)
+    assert wal.state == image.state
+    entries = image.from_index(image.state.floor + 1)
     return wal, Recovered(image.state.hard_state, snapshot, entries)
 
 
-def _choose_snapshot(
-    shelf: SnapshotShelf, image: LogImage
-) -> tuple[SnapshotMeta | None, list[str]]:
+def _choose_snapshot(shelf: SnapshotShelf, scan: Scan) -> tuple[SnapshotMeta | None, list[str]]:
     """The newest good snapshot that the log continues, and the damaged ones above it.
 
     Raises:
@@ -325,13 +334,14 @@ def _choose_snapshot(
         except CorruptData as error:
             damage.append(error)
     index = chosen.index if chosen is not None else 0
-    if image.first > index + 1:
+    first = scan.image.first
+    if first > index + 1:
         if damage:
             raise damage[0]
         raise CorruptData(
-            segment_name(0) if chosen is None else snapshot_name(chosen),
+            segment_name(scan.segments[0].number),
             0,
-            f"the log begins at index {image.first}, the newest snapshot is at {index}: the files "
+            f"the log begins at index {first}, the newest snapshot is at {index}: the files "
             f"between were removed; restore the whole directory, or {ADVICE}",
         )
     return chosen, [error.path for error in damage]
@@ -343,6 +353,3 @@ def _contradicts(image: LogImage, snapshot: SnapshotMeta) -> bool:
         return False
     epoch = image.epoch_at(snapshot.index)
     return epoch is None or epoch != snapshot.epoch
-
-
-__all__ = ["Store", "StoreStatistics", "StorageError"]

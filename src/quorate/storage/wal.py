@@ -74,6 +74,15 @@ class Wal:
             self._must_rotate = scan.must_rotate
 
     @property
+    def is_usable(self) -> bool:
+        """False after a failure and after ``close``."""
+        return not self._is_broken
+
+    def fail(self) -> None:
+        """Refuse everything from now on: something beside the log went wrong."""
+        self._is_broken = True
+
+    @property
     def segment_count(self) -> int:
         """Segments that hold part of the log."""
         return len(self._segments)
@@ -92,8 +101,8 @@ class Wal:
         """
         if self._is_broken:
             raise DiskFailed("the write-ahead log failed earlier; restart the node")
-        after = self.state.after(records)
         self._is_broken = True  # until all of this went well
+        after = self.state.after(records)
         if self._must_rotate or (
             self._offset + group_size(records) > self._settings.segment_bytes
             and self._offset > SEGMENT_HEADER_BYTES
