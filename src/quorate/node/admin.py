@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
     import h11
@@ -71,15 +71,14 @@ class AdminConnection(asyncio.Protocol):
         """Start the clock; refuse a flood."""
         import h11  # noqa: PLC0415 - see the module's docstring
 
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast("asyncio.Transport", transport)
         self._pages.connections += 1
         if self._pages.connections > _CONNECTIONS_MAX:
-            transport.abort()
+            self._transport.abort()
             return
         self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=_HEAD_BYTES_MAX)
         loop = asyncio.get_running_loop()
-        self._timeout = loop.call_later(_TIMEOUT_SECONDS, transport.abort)
+        self._timeout = loop.call_later(_TIMEOUT_SECONDS, self._transport.abort)
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
         """Stop the clock."""

@@ -19,6 +19,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import cast
 
 from quorate.node.ports import Server
 
@@ -165,14 +166,13 @@ class ClientConnection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The client connected; asyncio and uvloop have set TCP_NODELAY."""
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
-        peer = transport.get_extra_info("peername")
+        self.transport = cast("asyncio.Transport", transport)
+        peer = self.transport.get_extra_info("peername")
         self._host = str(peer[0]) if peer else "unknown"
         if not self._listener.admit(self, self._host):
-            transport.abort()
+            self.transport.abort()
             return
-        transport.set_write_buffer_limits(high=_HIGH_WATER_BYTES)
+        self.transport.set_write_buffer_limits(high=_HIGH_WATER_BYTES)
         self._listener.server.client_opened(self.conn, self._host)
         self._wake()
 

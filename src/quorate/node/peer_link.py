@@ -18,7 +18,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from quorate.errors import RemoteProtocolError
 from quorate.node.peer_identity import CONTROL_CHANNEL, Refusal, decode_verdict
@@ -169,11 +169,12 @@ class OutgoingConnection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Say hello."""
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
+        self.transport = cast("asyncio.Transport", transport)
         self._link.connected(self)
-        watch_for_silence(transport)
-        transport.writelines(encode_frame(HELLO_CHANNEL, self._link.network.checks.own.encode()))
+        watch_for_silence(self.transport)
+        self.transport.writelines(
+            encode_frame(HELLO_CHANNEL, self._link.network.checks.own.encode())
+        )
         loop = asyncio.get_running_loop()
         self._timeout = loop.call_later(HANDSHAKE_SECONDS, self._answer_is_late)
 

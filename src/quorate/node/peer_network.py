@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Mapping
+from typing import cast
 
 from quorate.errors import RemoteProtocolError
 from quorate.node.peer_identity import CONTROL_CHANNEL, PeerChecks, Refusal, encode_verdict
@@ -136,16 +137,15 @@ class IncomingConnection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Somebody dialled."""
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
-        peer = transport.get_extra_info("peername")
+        self.transport = cast("asyncio.Transport", transport)
+        peer = self.transport.get_extra_info("peername")
         self._host = str(peer[0]) if peer else "unknown"
         if not self._network.greet(self):
-            transport.abort()
+            self.transport.abort()
             return
-        watch_for_silence(transport)
+        watch_for_silence(self.transport)
         loop = asyncio.get_running_loop()
-        self._timeout = loop.call_later(HANDSHAKE_SECONDS, transport.abort)
+        self._timeout = loop.call_later(HANDSHAKE_SECONDS, self.transport.abort)
 
     def data_received(self, data: bytes) -> None:
         """A chunk of frames; the hello is the first."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -58,6 +58,16 @@ class FakeServer:
 
     def named(self, *names: str) -> list[tuple[Any, ...]]:
         return [event for event in self.events if event[0] in names]
+
+
+def run(story: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Tell the story on asyncio's own loop and, where it is installed, on uvloop."""
+    asyncio.run(story())
+    with contextlib.suppress(ImportError):
+        import uvloop
+
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(story())
 
 
 async def eventually(condition: Callable[[], object], seconds: float = 5.0) -> None:

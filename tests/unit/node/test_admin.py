@@ -5,7 +5,7 @@ import json
 
 from quorate.node.admin import AdminPages
 
-from .fakes import listening
+from .fakes import listening, run
 
 
 async def ask(port: int, request: bytes) -> tuple[int, dict[str, str], bytes]:
@@ -45,7 +45,7 @@ def test_pages() -> None:
             assert (code, headers["content-length"], body) == (200, "3", b"")
         assert pages.connections == 0
 
-    asyncio.run(story())
+    run(story)
 
 
 def test_garbage_and_oversized_heads_are_refused() -> None:
@@ -58,4 +58,4 @@ def test_garbage_and_oversized_heads_are_refused() -> None:
             huge = b"GET / HTTP/1.1\r\n" + b"X-Filler: " + b"x" * 17_000
             assert (await ask(port, huge))[0] == 431
 
-    asyncio.run(story())
+    run(story)

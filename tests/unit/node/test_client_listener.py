@@ -5,7 +5,7 @@ import socket
 
 from quorate.node.client_listener import ClientBounds, ClientListener
 
-from .fakes import FakeServer, dialled, eventually, listening
+from .fakes import FakeServer, dialled, eventually, listening, run
 
 BOUNDS = ClientBounds(connections_max=100, connections_per_address_max=0, buffer_bytes_max=1 << 20)
 
@@ -38,7 +38,7 @@ def test_events_and_answers() -> None:
         assert len(clients) == 0
         clients.write(1, b"too late")  # harmless
 
-    asyncio.run(story())
+    run(story)
 
 
 def test_close_sends_what_was_written_first() -> None:
@@ -53,7 +53,7 @@ def test_close_sends_what_was_written_first() -> None:
             assert await reader.read() == b"last words"
             await eventually(lambda: not len(clients))
 
-    asyncio.run(story())
+    run(story)
 
 
 def test_a_client_that_stops_sending_still_gets_its_answer() -> None:
@@ -70,7 +70,7 @@ def test_a_client_that_stops_sending_still_gets_its_answer() -> None:
             clients.end_turn()
             assert await reader.read() == b"imok"
 
-    asyncio.run(story())
+    run(story)
 
 
 def test_pause_and_resume() -> None:
@@ -89,7 +89,7 @@ def test_pause_and_resume() -> None:
             clients.resume(1)
             await eventually(lambda: server.named("client_received"))
 
-    asyncio.run(story())
+    run(story)
 
 
 def test_congestion_is_told_and_too_much_unread_output_ends_the_connection() -> None:
@@ -113,7 +113,7 @@ def test_congestion_is_told_and_too_much_unread_output_ends_the_connection() -> 
             assert ("client_congested", 1, True) in server.events
             sock.close()
 
-    asyncio.run(story())
+    run(story)
 
 
 def test_a_client_that_reads_again_is_uncongested() -> None:
@@ -130,7 +130,7 @@ def test_a_client_that_reads_again_is_uncongested() -> None:
             assert len(await reader.readexactly(16 << 20)) == 16 << 20
             await eventually(lambda: ("client_congested", 1, False) in server.events)
 
-    asyncio.run(story())
+    run(story)
 
 
 def test_too_many_connections_are_closed_and_cost_nothing() -> None:
@@ -155,7 +155,7 @@ def test_too_many_connections_are_closed_and_cost_nothing() -> None:
                 await eventually(lambda: len(clients) == 2)
             clients.abort_all()
 
-    asyncio.run(story())
+    run(story)
 
 
 async def _ended(reader: asyncio.StreamReader) -> bool:

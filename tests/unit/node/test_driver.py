@@ -8,7 +8,7 @@ from quorate.consensus.entry import Persist, SnapshotMeta
 from quorate.node.clock import Clock
 from quorate.node.driver import Driver
 
-from .fakes import FakeServer, FakeTurn, eventually
+from .fakes import FakeServer, FakeTurn, eventually, run
 
 META = SnapshotMeta(9, 2, b"")
 
@@ -56,7 +56,7 @@ def test_many_wakes_make_one_turn_after_everything_that_is_ready() -> None:
         await asyncio.sleep(0)
         assert server.takes == 2  # the last wake came behind the turn in the same round
 
-    asyncio.run(story())
+    run(story)
 
 
 def test_peers_then_disk_then_clients() -> None:
@@ -94,7 +94,7 @@ def test_peers_then_disk_then_clients() -> None:
         ]
         assert server.named("install") == [("install", META, b"state")]
 
-    asyncio.run(story())
+    run(story)
 
 
 def test_nothing_leaves_after_a_broken_rule() -> None:
@@ -112,7 +112,7 @@ def test_nothing_leaves_after_a_broken_rule() -> None:
         assert recorder.done == []
         assert server.takes == 1
 
-    asyncio.run(story())
+    run(story)
 
 
 def test_the_clock_ticks() -> None:
@@ -127,4 +127,4 @@ def test_the_clock_ticks() -> None:
         times = [event[1] for event in server.named("tick")]
         assert times == sorted(times)
 
-    asyncio.run(story())
+    run(story)

@@ -18,7 +18,7 @@ from quorate.node.peer_network import PeerNetwork
 from quorate.node.units import Address
 from quorate.protocol.peer import Hello
 
-from .fakes import FakeServer, dialled, eventually, settle
+from .fakes import FakeServer, dialled, eventually, run, settle
 
 
 def hello(node_id: int, **changes: object) -> Hello:
@@ -102,7 +102,7 @@ def test_links_stand_and_carry_messages_in_order() -> None:
                 ("peer_received", 1, 1, b""),
             ]
 
-    asyncio.run(story())
+    run(story)
 
 
 def test_a_lost_link_is_told_at_once_and_dialled_again() -> None:
@@ -116,7 +116,7 @@ def test_a_lost_link_is_told_at_once_and_dialled_again() -> None:
             await eventually(lambda: len(one.server.events) == 3)
             assert one.server.events == [("peer_opened", 2), ("peer_closed", 2), ("peer_opened", 2)]
 
-    asyncio.run(story())
+    run(story)
 
 
 def test_without_a_link_messages_are_lost_and_nothing_breaks() -> None:
@@ -126,7 +126,7 @@ def test_without_a_link_messages_are_lost_and_nothing_breaks() -> None:
         async with pair(second=hello(2, cluster_id="other")) as (one, _):
             one.network.send([(2, 1, b"into the void")])
 
-    asyncio.run(story())
+    run(story)
 
 
 @pytest.mark.parametrize(
@@ -150,7 +150,7 @@ def test_strangers_are_refused_with_a_reason(
                 assert host.server.events == []
                 assert host.wrong == []
 
-    asyncio.run(story())
+    run(story)
 
 
 def test_a_node_with_another_directory_is_told_to_stop() -> None:
@@ -163,7 +163,7 @@ def test_a_node_with_another_directory_is_told_to_stop() -> None:
             assert one.server.events == []
             assert one.wrong == []
 
-    asyncio.run(story())
+    run(story)
 
 
 def test_incarnations_and_boot_nonces_unmask_copies() -> None:
@@ -220,7 +220,7 @@ def test_garbage_on_the_peer_port_hurts_nobody(caplog: pytest.LogCaptureFixture)
             await eventually(lambda: one.server.named("peer_received"))
             assert not one.server.named("peer_closed")
 
-    asyncio.run(story())
+    run(story)
 
 
 def test_a_peer_that_does_not_read_loses_its_link() -> None:
@@ -238,4 +238,4 @@ def test_a_peer_that_does_not_read_loses_its_link() -> None:
                     break
             assert one.server.named("peer_closed") == [("peer_closed", 2)]
 
-    asyncio.run(story())
+    run(story)

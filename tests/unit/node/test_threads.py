@@ -12,7 +12,7 @@ from quorate.errors import DiskFailed
 from quorate.node.disk_thread import DiskThread
 from quorate.node.snapshot_thread import SnapshotThread
 
-from .fakes import FakeServer, eventually
+from .fakes import FakeServer, eventually, run
 
 META = SnapshotMeta(7, 1, b"")
 
@@ -51,7 +51,7 @@ def test_one_write_in_flight_while_the_next_gathers() -> None:
         assert thread.stop(5)
         assert failed == []
 
-    asyncio.run(story())
+    run(story)
 
 
 def test_stop_writes_what_is_queued() -> None:
@@ -68,7 +68,7 @@ def test_stop_writes_what_is_queued() -> None:
         assert thread.stop(5)
         assert disk.batches == [[1, 2]]
 
-    asyncio.run(story())
+    run(story)
 
 
 def test_after_a_failed_write_nothing_is_written() -> None:
@@ -93,7 +93,7 @@ def test_after_a_failed_write_nothing_is_written() -> None:
         assert (calls, durable) == ([1], [])
         assert isinstance(failed[0], DiskFailed)
 
-    asyncio.run(story())
+    run(story)
 
 
 class FakeStore:
@@ -149,7 +149,7 @@ def test_a_snapshot_is_walked_on_the_loop_and_written_in_the_thread() -> None:
         assert not thread.is_saving
         assert thread.stop(5)
 
-    asyncio.run(story())
+    run(story)
 
 
 def test_a_cancelled_snapshot_is_abandoned_and_never_advanced() -> None:
@@ -177,7 +177,7 @@ def test_a_cancelled_snapshot_is_abandoned_and_never_advanced() -> None:
         assert server.named("snapshot_saved") == []
         assert thread.stop(5)
 
-    asyncio.run(story())
+    run(story)
 
 
 def test_pieces_are_read_for_other_nodes() -> None:
@@ -193,4 +193,4 @@ def test_pieces_are_read_for_other_nodes() -> None:
         assert server.events == [("snapshot_read", 2, META, 4, b"oad", True)]
         assert thread.stop(5)
 
-    asyncio.run(story())
+    run(story)
