@@ -1,0 +1,1 @@
+"""The ``quorate`` command: one file per command, imported only when it runs."""

@@ -1,0 +1,173 @@
+"""``quorate status``: who leads, who lags, how many failures are still tolerated.
+
+Asks client ports with the four-letter word ``mntr``, because those are the addresses that people
+and their programs know; so it also works against ZooKeeper. How many voters there are and how many
+keep up is the leader's knowledge (``zk_learners``, ``zk_synced_followers``); servers that were not
+asked count too.
+"""
+
+from __future__ import annotations
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+
+import click
+
+from quorate.cli.ask import figures
+from quorate.errors import SettingsError, UsageError
+from quorate.node.units import Address, parse_address
+
+_DEFAULT_SERVERS = "127.0.0.1:2181,127.0.0.1:2182,127.0.0.1:2183"
+_TIMEOUT_SECONDS = 2.0
+_LEADING = ("leader", "standalone")
+
+
+@dataclass(frozen=True, slots=True)
+class ServerStatus:
+    """One server's answer.
+
+    ``state``: leader, follower, standalone, "not serving" or "no answer"; numbers are 0 unless
+    it serves. ``lag`` is in transactions behind the newest one that any server has applied.
+    """
+
+    server: str
+    state: str
+    zxid: int = 0
+    lag: int = 0
+    sessions: int = 0
+    connections: int = 0
+    watches: int = 0
+    znodes: int = 0
+    version: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterStatus:
+    """All answers together.
+
+    ``failures_tolerated``: how many more voters may fail before writes stop; None without a
+    leader among the servers asked. ``voters`` likewise.
+    """
+
+    servers: list[ServerStatus]
+    leader: str | None
+    voters: int | None
+    failures_tolerated: int | None
+
+    @property
+    def has_quorum(self) -> bool:
+        """Whether a quorum serves."""
+        return self.leader is not None
+
+
+def summarise(answers: list[tuple[str, dict[str, str] | None]]) -> ClusterStatus:
+    """Put the servers' figures together."""
+    newest = max(
+        (_number(found or {}, "zk_last_processed_zxid") for _, found in answers), default=0
+    )
+    servers = [_server_status(server, found, newest) for server, found in answers]
+    leading = [
+        (status.server, found)
+        for status, (_, found) in zip(servers, answers, strict=True)
+        if status.state in _LEADING and found
+    ]
+    if not leading:
+        return ClusterStatus(servers, None, None, None)
+    leader, found = leading[0]
+    voters = _number(found, "zk_learners") + 1
+    synced = _number(found, "zk_synced_followers") + 1
+    return ClusterStatus(servers, leader, voters, max(0, synced - (voters // 2 + 1)))
+
+
+def _server_status(server: str, found: dict[str, str] | None, newest: int) -> ServerStatus:
+    if found is None:
+        return ServerStatus(server, "no answer")
+    if "zk_server_state" not in found:
+        return ServerStatus(server, "not serving")
+    zxid = _number(found, "zk_last_processed_zxid")
+    return ServerStatus(
+        server,
+        found["zk_server_state"],
+        zxid,
+        max(0, newest - zxid) if zxid else 0,
+        _number(found, "zk_global_sessions"),
+        _number(found, "zk_num_alive_connections"),
+        _number(found, "zk_watch_count"),
+        _number(found, "zk_znode_count"),
+        found.get("zk_version", "").partition(",")[0],
+    )
+
+
+def _number(found: dict[str, str], name: str) -> int:
+    text = found.get(name, "")
+    return int(text) if text.isdecimal() else 0
+
+
+def _parse_servers(text: str) -> list[Address]:
+    try:
+        return [parse_address(item) for item in text.split(",")]
+    except SettingsError as error:
+        raise UsageError(f"--servers: {error}") from None
+
+
+def _ask_all(servers: list[Address]) -> ClusterStatus:
+    with ThreadPoolExecutor(len(servers)) as pool:
+        found = pool.map(lambda server: figures(server, _TIMEOUT_SECONDS), servers)
+        return summarise([(str(server), answer) for server, answer in zip(servers, found)])  # noqa: B905
+
+
+def _show(status: ClusterStatus) -> None:
+    from rich.console import Console  # noqa: PLC0415 - not needed for --json
+    from rich.table import Table  # noqa: PLC0415
+
+    table = Table(box=None, pad_edge=False)
+    for heading in ("server", "state", "zxid", "lag", "sessions", "connections", "watches"):
+        table.add_column(heading, justify="left" if heading in ("server", "state") else "right")
+    table.add_column("znodes", justify="right")
+    for server in status.servers:
+        row = [server.server, server.state]
+        if server.state in (*_LEADING, "follower"):
+            row += [f"0x{server.zxid:x}", str(server.lag), str(server.sessions)]
+            row += [str(server.connections), str(server.watches), str(server.znodes)]
+        table.add_row(*row)
+    console = Console(highlight=False, soft_wrap=True)
+    console.print(table)
+    console.print(verdict(status))
+
+
+def verdict(status: ClusterStatus) -> str:
+    """The one sentence that matters."""
+    if status.leader is None:
+        return "no quorum: none of these servers leads; writes and new sessions wait"
+    assert status.failures_tolerated is not None
+    if status.voters == 1:
+        return f"{status.leader} serves alone: no failure is tolerated"
+    left = status.failures_tolerated
+    words = {0: "no further failure is", 1: "1 further failure is"}.get(left)
+    words = words or f"{left} further failures are"
+    return f"{status.leader} leads {status.voters} voters; {words} tolerated"
+
+
+@click.command("status")
+@click.option(
+    "--servers",
+    envvar="QUORATE_SERVERS",
+    default=_DEFAULT_SERVERS,
+    show_default=True,
+    metavar="HOST:PORT,...",
+    help="Client addresses to ask (QUORATE_SERVERS).",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
+def command(servers: str, as_json: bool) -> None:
+    """Show who leads, who lags and how many failures are still tolerated.
+
+    Asks the client ports with the four-letter word mntr. Exits with 0 when a quorum serves, else
+    with 1.
+    """
+    status = _ask_all(_parse_servers(servers))
+    if as_json:
+        click.echo(json.dumps({**asdict(status), "quorum": status.has_quorum}, indent=2))
+    else:
+        _show(status)
+    raise SystemExit(0 if status.has_quorum else 1)

@@ -1,0 +1,124 @@
+"""The admin address: three HTTP pages for people, probes and ``quorate up``.
+
+    GET /livez    200 while the process runs its loop
+    GET /readyz   200 when clients get answers here, 503 otherwise
+    GET /status   the node's picture as JSON
+
+Anything else is 404, any other method 405. One request per connection, a request head of at most
+16 KiB, and ten seconds to send it: a probe needs no more, and a stranger gets no more. h11 does
+the protocol and is imported with the first request, so that starting a node does not wait for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, cast
+
+if TYPE_CHECKING:
+    import h11
+
+_HEAD_BYTES_MAX = 16 << 10
+_TIMEOUT_SECONDS = 10.0
+_CONNECTIONS_MAX = 64
+
+
+class AdminPages:
+    """What the pages say.
+
+    Args:
+        status: the node's picture, JSON-able.
+        is_serving: whether clients get answers here.
+    """
+
+    def __init__(self, status: Callable[[], dict[str, Any]], is_serving: Callable[[], bool]):
+        self._status = status
+        self._is_serving = is_serving
+        self.connections = 0
+
+    def connect(self) -> AdminConnection:
+        """Protocol factory for ``loop.create_server``."""
+        return AdminConnection(self)
+
+    def answer(self, method: str, target: str) -> tuple[int, str, bytes]:
+        """Status code, content type and body for one request."""
+        path = target.partition("?")[0]
+        if path not in ("/livez", "/readyz", "/status"):
+            return 404, "text/plain", b"not found; try /livez, /readyz or /status\n"
+        if method not in ("GET", "HEAD"):
+            return 405, "text/plain", b"only GET\n"
+        if path == "/livez":
+            return 200, "text/plain", b"ok\n"
+        if path == "/status":
+            body = json.dumps(self._status(), indent=2, sort_keys=True, default=str)
+            return 200, "application/json", body.encode() + b"\n"
+        if self._is_serving():
+            return 200, "text/plain", b"ok\n"
+        return 503, "text/plain", b"not serving: no quorum, no leader, or still catching up\n"
+
+
+class AdminConnection(asyncio.Protocol):
+    """One connection: one request, one answer, closed."""
+
+    def __init__(self, pages: AdminPages) -> None:
+        self._pages = pages
+        self._http: h11.Connection
+        self._transport: asyncio.Transport
+        self._timeout: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Start the clock; refuse a flood."""
+        import h11  # noqa: PLC0415 - see the module's docstring
+
+        self._transport = cast("asyncio.Transport", transport)
+        self._pages.connections += 1
+        if self._pages.connections > _CONNECTIONS_MAX:
+            self._transport.abort()
+            return
+        self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=_HEAD_BYTES_MAX)
+        loop = asyncio.get_running_loop()
+        self._timeout = loop.call_later(_TIMEOUT_SECONDS, self._transport.abort)
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
+        """Stop the clock."""
+        self._pages.connections -= 1
+        if self._timeout is not None:
+            self._timeout.cancel()
+
+    def data_received(self, data: bytes) -> None:
+        """Answer as soon as the request's head is complete; a body is ignored."""
+        import h11  # noqa: PLC0415 - see the module's docstring
+
+        if self._transport.is_closing():
+            return
+        try:
+            self._http.receive_data(data)
+            event = self._http.next_event()
+        except h11.RemoteProtocolError as error:
+            hint = getattr(error, "error_status_hint", 400)
+            self._answer("GET", hint, "text/plain", f"{error}\n".encode())
+            return
+        if isinstance(event, h11.Request):
+            method = event.method.decode("ascii")
+            target = event.target.decode("latin-1")
+            self._answer(method, *self._pages.answer(method, target))
+        elif event is not h11.NEED_DATA:
+            self._transport.abort()
+
+    def _answer(self, method: str, code: int, content_type: str, body: bytes) -> None:
+        import h11  # noqa: PLC0415 - see the module's docstring
+
+        headers = [
+            ("Content-Type", content_type),
+            ("Content-Length", str(len(body))),
+            ("Connection", "close"),
+        ]
+        if code == 405:
+            headers.append(("Allow", "GET, HEAD"))
+        http = self._http
+        out = http.send(h11.Response(status_code=code, headers=headers)) or b""
+        if method != "HEAD":
+            out += http.send(h11.Data(data=body)) or b""
+        self._transport.write(out)
+        self._transport.close()

@@ -1,0 +1,90 @@
+"""Where settings meet the parts: the one module that knows which server and which store.
+
+Everything else in ``node/`` is written against ``ports.py``.
+"""
+
+from __future__ import annotations
+
+import secrets
+
+from quorate.consensus.entry import Recovered
+from quorate.consensus.membership import Configuration
+from quorate.consensus.registry import EngineSettings
+from quorate.node.clock import Clock
+from quorate.node.settings import NodeSettings, cluster_digest
+from quorate.protocol.peer import Hello
+from quorate.replication.turn import ReplicaSettings
+from quorate.storage.real_disk import RealDisk
+from quorate.storage.settings import StorageSettings
+from quorate.storage.store import Store
+from quorate.tree.server import CoordinationServer, ServerSettings
+from quorate.tree.service_settings import ServiceSettings
+
+_BOOT_NONCE_BITS = 63
+_TICKS_MIN, _TICKS_MAX = 2, 20  # ZooKeeper's bounds of a session's length
+
+
+def make_hello(settings: NodeSettings, store: Store) -> Hello:
+    """What this process says about itself on every link."""
+    identity = store.identity
+    return Hello(
+        cluster_id=identity.cluster_id.hex(),
+        node_id=settings.node_id,
+        directory_id=identity.directory_id.hex(),
+        incarnation=identity.incarnation,
+        boot_nonce=secrets.randbits(_BOOT_NONCE_BITS),
+    )
+
+
+def open_store(settings: NodeSettings) -> tuple[Store, Recovered]:
+    """Open (or make) the data directory.
+
+    Raises:
+        StorageError: it cannot be trusted or used; the message says what to do.
+    """
+    return Store.open(
+        RealDisk(settings.data),
+        node_id=settings.node_id,
+        cluster_id=cluster_digest(settings.cluster),
+        new_directory_id=secrets.token_bytes(16),
+        settings=StorageSettings(segment_bytes=settings.segment_bytes),
+    )
+
+
+def make_server(
+    settings: NodeSettings, store: Store, recovered: Recovered, clock: Clock
+) -> CoordinationServer:
+    """Build the pure server from settings and what the disk held."""
+    return CoordinationServer(
+        node_id=settings.node_id,
+        incarnation=store.identity.incarnation,
+        configuration=Configuration.of(settings.cluster),
+        recovered=recovered,
+        restore=store.open_snapshot,
+        settings=_server_settings(settings),
+        draw=secrets.randbelow,
+        random_bytes=secrets.token_bytes,
+        now_ms=clock.now_ms(),
+        wall_ms=clock.wall_ms(),
+    )
+
+
+def _server_settings(settings: NodeSettings) -> ServerSettings:
+    return ServerSettings(
+        engine=EngineSettings(
+            election_timeout_ms=settings.election_timeout_ms,
+            heartbeat_ms=settings.heartbeat_ms,
+        ),
+        replica=ReplicaSettings(snapshot_bytes_min=settings.snapshot_every_bytes),
+        service=ServiceSettings(
+            session_timeout_min_ms=_TICKS_MIN * settings.tick_ms,
+            session_timeout_max_ms=_TICKS_MAX * settings.tick_ms,
+            frame_bytes_max=settings.request_bytes_max,
+            connection_outstanding_bytes_max=max(4 << 20, settings.request_bytes_max),
+            connections_max=settings.connections_max,
+            connections_per_address_max=(
+                settings.connections_per_address_max or settings.connections_max
+            ),
+            super_digest=settings.super_digest,
+        ),
+    )

@@ -1,0 +1,136 @@
+"""The turn: whatever arrived since the last one is decided together and carried out together.
+
+    bytes, ticks, "durable", "peer gone"  ->  server  ->  wake()      (any number of times)
+    call_soon                             ->  take()  ->  carry out   (once)
+
+The order inside a turn is the order that costs least time and keeps every promise (the table in
+``consensus/engine.py``): other nodes first, because their disks work while ours does; then our
+disk; then clients. Nothing here decides anything.
+
+Invariants:
+    * at most one turn is scheduled
+    * one transport write per peer and per connection in a turn
+    * the loop never waits for the disk
+    * once ``fatal`` was seen nothing more is carried out: no wrong byte leaves this process
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Protocol
+
+from quorate.node.client_listener import ClientListener
+from quorate.node.clock import Clock
+from quorate.node.disk_thread import DiskThread
+from quorate.node.ports import Server, Store, Turn
+from quorate.node.snapshot_thread import SnapshotThread
+
+TICK_SECONDS = 0.010
+
+
+class Peers(Protocol):
+    """Where messages for other nodes go."""
+
+    def send(self, sends: list[tuple[int, int, bytes]]) -> None:
+        """Ship a turn's messages; those to nodes without a link are dropped."""
+
+
+class Driver:
+    """Asks the server for turns and carries them out.
+
+    Args:
+        server: decides.
+        clock: monotonic and wall time.
+        stop: called with the reason when the server must not go on.
+    """
+
+    def __init__(self, server: Server, clock: Clock, stop: Callable[[str], None]) -> None:
+        self._server = server
+        self._clock = clock
+        self._stop = stop
+        self._loop = asyncio.get_running_loop()
+        self._scheduled = False
+        self._stopped = False
+        self._ticker: asyncio.TimerHandle | None = None
+        self._clients: ClientListener
+        self._peers: Peers
+        self._disk: DiskThread
+        self._snapshots: SnapshotThread
+        self._store: Store
+
+    def connect(
+        self,
+        *,
+        clients: ClientListener,
+        peers: Peers,
+        disk: DiskThread,
+        snapshots: SnapshotThread,
+        store: Store,
+    ) -> None:
+        """Say where effects go; once, before ``start``. They know ``wake``, so they come later."""
+        self._clients = clients
+        self._peers = peers
+        self._disk = disk
+        self._snapshots = snapshots
+        self._store = store
+
+    def start(self) -> None:
+        """Begin to tick."""
+        self._tick()
+
+    def stop(self) -> None:
+        """No further turns."""
+        self._stopped = True
+        if self._ticker is not None:
+            self._ticker.cancel()
+
+    def wake(self) -> None:
+        """Something happened: take a turn after everything else that is ready now."""
+        if not self._scheduled:
+            self._scheduled = True
+            self._loop.call_soon(self._turn)
+
+    def _tick(self) -> None:
+        self._ticker = self._loop.call_later(TICK_SECONDS, self._tick)
+        self._server.tick(self._clock.now_ms(), self._clock.wall_ms())
+        self.wake()
+
+    def _turn(self) -> None:
+        self._scheduled = False
+        if self._stopped:
+            return
+        turn = self._server.take()
+        if turn.fatal is not None:
+            self.stop()
+            self._stop(turn.fatal)
+            return
+        if turn.sends:
+            self._peers.send(turn.sends)
+        for step in turn.persists:
+            self._disk.submit(step)
+        clients = self._clients
+        for conn, data in turn.writes:
+            clients.write(conn, data)
+        self._carry_out_the_rare(turn)
+        clients.end_turn()
+
+    def _carry_out_the_rare(self, turn: Turn) -> None:
+        """What most turns have nothing of."""
+        clients = self._clients
+        for conn in turn.closings:
+            clients.close(conn)
+        for conn in turn.pauses:
+            clients.pause(conn)
+        for conn in turn.resumes:
+            clients.resume(conn)
+        if turn.abandon_snapshot:
+            self._snapshots.cancel()
+        if turn.install is not None:
+            assert not self._snapshots.is_saving  # of a state that is about to be replaced
+            self._server.install(turn.install, self._store.open_snapshot(turn.install))
+            self.wake()
+        for request in turn.read_snapshot:
+            self._snapshots.read(request)
+        if turn.save_snapshot is not None:
+            self._snapshots.save(turn.save_snapshot)

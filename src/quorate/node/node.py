@@ -1,0 +1,293 @@
+"""One running node: listeners, links and threads around the pure server; its start and its stop.
+
+Start: threads, then listeners (other nodes first), then links to the others, then the clock.
+Stop (SIGTERM): take no new clients, hand leadership over, read no more requests, answer those
+that were read, close, flush. Clients find their connection closed and move to another node with
+their session; nothing they were told is lost.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import resource
+import signal
+import sys
+import traceback
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from quorate import __version__
+from quorate.consensus.entry import Recovered
+from quorate.node import process
+from quorate.node.admin import AdminPages
+from quorate.node.assemble import make_hello, make_server
+from quorate.node.client_listener import ClientBounds, ClientListener
+from quorate.node.clock import Clock
+from quorate.node.disk_thread import DiskThread
+from quorate.node.driver import Driver
+from quorate.node.peer_identity import PeerChecks
+from quorate.node.peer_network import PeerNetwork
+from quorate.node.settings import NodeSettings
+from quorate.node.snapshot_thread import SnapshotThread
+from quorate.node.units import Address
+from quorate.storage.store import Store
+
+_LOG = logging.getLogger("quorate.node")
+_RESERVED_DESCRIPTORS = 128  # log, snapshots, links, listeners, admin
+_BACKLOG = 1024
+_POLL_SECONDS = 0.005
+
+
+class _Outcome(NamedTuple):
+    exit_code: int
+    words: str
+
+
+class Node:
+    """One node on the running event loop.
+
+    Args:
+        settings: complete and checked.
+        store: opened; the caller closes it.
+        recovered: what the store held.
+        stop_with_stdin: stop when standard input ends.
+    """
+
+    def __init__(
+        self, settings: NodeSettings, store: Store, recovered: Recovered, *, stop_with_stdin: bool
+    ) -> None:
+        self._settings = settings
+        self._store = store
+        self._recovered_entries = len(recovered.entries)
+        self._stop_with_stdin = stop_with_stdin
+        self._loop = asyncio.get_running_loop()
+        self._outcome: asyncio.Future[_Outcome] = self._loop.create_future()
+        self._listeners: list[asyncio.Server] = []
+        clock = Clock()
+        server = make_server(settings, store, recovered, clock)
+        self._server = server
+        self._driver = driver = Driver(server, clock, self._broken)
+        self._clients = ClientListener(server, driver.wake, _client_bounds(settings))
+        post = self._loop.call_soon_threadsafe
+        self._disk = DiskThread(store.persist, post, self._durable, self._disk_failed)
+        self._snapshots = SnapshotThread(store, post, server, driver.wake, self._disk_failed)
+        self._peers = PeerNetwork(
+            server=server,
+            wake=driver.wake,
+            checks=PeerChecks(
+                make_hello(settings, store), frozenset(settings.peers), store.check_peer
+            ),
+            addresses=settings.peers,
+            buffer_bytes_max=settings.peer_buffer_bytes_max,
+            wrong_directory=self._wrong_directory,
+        )
+        driver.connect(
+            clients=self._clients,
+            peers=self._peers,
+            disk=self._disk,
+            snapshots=self._snapshots,
+            store=store,
+        )
+
+    async def run(self) -> int:
+        """Run until told to stop or unable to go on; returns the exit code."""
+        self._loop.set_exception_handler(self._unexpected)
+        self._disk.start()
+        self._snapshots.start()
+        await self._listen()
+        self._watch_signals()
+        self._peers.start()
+        self._driver.start()
+        self._say_hello()
+        outcome = await self._outcome
+        if outcome.exit_code == process.EXIT_CLEAN:
+            _LOG.info("%s; stopping", outcome.words)
+            await self._drain()
+        else:
+            _LOG.critical("%s", outcome.words)
+            self._clients.abort_all()
+        self._close()
+        _LOG.info("stopped with exit code %d", outcome.exit_code)
+        return outcome.exit_code
+
+    def status(self) -> dict[str, Any]:
+        """The server's picture, and what only the process knows."""
+        settings = self._settings
+        return {
+            **self._server.status(),
+            "version": __version__,
+            "pid": os.getpid(),
+            "data": str(settings.data),
+            "listen": str(settings.listen),
+            "peer_listen": str(settings.peer_listen),
+            "cluster": {str(node): str(address) for node, address in settings.cluster.items()},
+            "incarnation": self._store.identity.incarnation,
+            "linked": self._peers.linked(),
+        }
+
+    # ---- start ---------------------------------------------------------------------------------
+
+    async def _listen(self) -> None:
+        settings = self._settings
+        if settings.peers:
+            await self._listen_on("--peer-listen", settings.peer_listen, self._peers.connect)
+        if settings.admin_listen is not None:
+            pages = AdminPages(self.status, self._server.is_serving)
+            await self._listen_on("--admin-listen", settings.admin_listen, pages.connect)
+        await self._listen_on("--listen", settings.listen, self._clients.connect)
+
+    async def _listen_on(
+        self, flag: str, address: Address, connect: Callable[[], asyncio.Protocol]
+    ) -> None:
+        try:
+            listener = await self._loop.create_server(
+                connect, address.host, address.port, backlog=_BACKLOG
+            )
+        except OSError as error:
+            raise OSError(
+                f"cannot listen on {flag} {address}: {error.strerror or error}; stop whoever uses "
+                "it or choose another"
+            ) from None
+        self._listeners.append(listener)
+
+    def _watch_signals(self) -> None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self._loop.add_signal_handler(number, self._signalled, signal.Signals(number).name)
+        if self._stop_with_stdin:
+            self._loop.add_reader(sys.stdin.fileno(), self._stdin_ended)
+
+    def _say_hello(self) -> None:
+        settings = self._settings
+        _LOG.info(
+            "quorate %s serves %s in %d ms: data %s, peers %s, admin %s, start %d, "
+            "%d entries recovered, loop %s",
+            __version__,
+            settings.listen,
+            round(process.process_age_seconds() * 1000),
+            settings.data,
+            settings.peer_listen if settings.peers else "none",
+            settings.admin_listen or "none",
+            self._store.identity.incarnation,
+            self._recovered_entries,
+            type(self._loop).__module__.partition(".")[0],
+        )
+
+    # ---- what ends a node ----------------------------------------------------------------------
+
+    def _finish(self, code: int, words: str) -> None:
+        if not self._outcome.done():
+            self._outcome.set_result(_Outcome(code, words))
+
+    def _signalled(self, name: str) -> None:
+        if self._outcome.done():
+            _LOG.warning("%s again: quitting at once", name)
+            process.quit_at_once()
+        self._finish(process.EXIT_CLEAN, name)
+
+    def _stdin_ended(self) -> None:
+        if not os.read(sys.stdin.fileno(), 4096):
+            self._loop.remove_reader(sys.stdin.fileno())
+            self._finish(process.EXIT_CLEAN, "whoever started this node is gone")
+
+    def _broken(self, words: str) -> None:
+        self._finish(process.EXIT_INVARIANT, f"{words}; this node stops rather than be wrong")
+
+    def _wrong_directory(self, words: str) -> None:
+        self._driver.stop()
+        self._finish(process.EXIT_DIRECTORY, words)
+
+    def _durable(self, sequence: int) -> None:
+        self._server.persisted(sequence)
+        self._driver.wake()
+
+    def _disk_failed(self, error: BaseException) -> None:
+        self._driver.stop()
+        details = "".join(traceback.format_exception(error)) if _is_a_bug(error) else str(error)
+        self._finish(process.exit_code(error), f"the disk cannot be used any more: {details}")
+
+    def _unexpected(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """Whatever a callback raised. Trouble of a socket is weather; the rest is a bug."""
+        error = context.get("exception")
+        if error is None or isinstance(error, OSError):
+            loop.default_exception_handler(context)
+            return
+        self._driver.stop()
+        details = "".join(traceback.format_exception(error))
+        self._finish(process.exit_code(error), f"{context.get('message')}\n{details}")
+
+    # ---- stop ----------------------------------------------------------------------------------
+
+    async def _drain(self) -> None:
+        deadline = self._loop.time() + self._settings.drain_timeout_ms / 1000
+        for listener in self._listeners:
+            listener.close()
+        if self._settings.peers and self._server.status()["role"] == "leader":
+            self._server.transfer_leadership()
+            self._driver.wake()
+            await self._wait_until(self._is_succeeded, deadline)
+        self._clients.pause_all()
+        await self._wait_until(self._is_answered, deadline)
+        self._clients.close_all()
+        await self._wait_until(lambda: not len(self._clients), deadline)
+        self._clients.abort_all()
+
+    def _is_succeeded(self) -> bool:
+        """Whether another node leads and this one knows it, or nobody is left to lead."""
+        if self._server.status()["leader"] not in (0, self._settings.node_id):
+            _LOG.info("handed leadership over to node %d", self._server.status()["leader"])
+            return True
+        return self._is_without_quorum()
+
+    def _is_answered(self) -> bool:
+        """Whether every request read is answered, or cannot be any more."""
+        return not self._server.status()["pending_bytes"] or self._is_without_quorum()
+
+    def _is_without_quorum(self) -> bool:
+        return len(self._peers.linked()) + 1 <= len(self._settings.cluster) // 2
+
+    async def _wait_until(self, condition: Callable[[], bool], deadline: float) -> bool:
+        while not condition():
+            if self._loop.time() > deadline:
+                return False
+            await asyncio.sleep(_POLL_SECONDS)
+        return True
+
+    def _close(self) -> None:
+        self._driver.stop()
+        self._peers.close()
+        for listener in self._listeners:
+            listener.close()
+        seconds = self._settings.drain_timeout_ms / 1000
+        if not self._disk.stop(seconds) or not self._snapshots.stop(seconds):
+            _LOG.warning("the disk did not finish within %.1f s", seconds)
+
+
+def _is_a_bug(error: BaseException) -> bool:
+    return process.exit_code(error) == process.EXIT_INVARIANT
+
+
+def _client_bounds(settings: NodeSettings) -> ClientBounds:
+    """Clients may never take the descriptors that the log and the links need."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = settings.connections_max + _RESERVED_DESCRIPTORS
+    if soft < wanted:
+        with contextlib.suppress(ValueError, OSError):
+            soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    possible = max(1, soft - _RESERVED_DESCRIPTORS)
+    if soft != resource.RLIM_INFINITY and possible < settings.connections_max:
+        _LOG.warning(
+            "%d open files are allowed, so %d clients at most; raise ulimit -n for %d",
+            soft,
+            possible,
+            settings.connections_max,
+        )
+    else:
+        possible = settings.connections_max
+    return ClientBounds(
+        possible, settings.connections_per_address_max, settings.client_buffer_bytes_max
+    )

@@ -1,0 +1,194 @@
+"""All links of a node: those it dialled (it sends there) and those it was dialled on (it reads).
+
+Invariants:
+    * nothing of a link reaches the server before its hello was judged and found good
+    * one incoming link per node: a newer one replaces the older, whose process is gone or which
+      the other side has given up
+    * channel 0 is the hello's and 255 the verdict's; those between are the server's
+    * strangers are bounded: so many connections that have not said hello, for so long
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from typing import cast
+
+from quorate.errors import RemoteProtocolError
+from quorate.node.peer_identity import CONTROL_CHANNEL, PeerChecks, Refusal, encode_verdict
+from quorate.node.peer_link import HANDSHAKE_SECONDS, PeerLink, watch_for_silence
+from quorate.node.ports import Server
+from quorate.node.units import Address
+from quorate.protocol.peer import HELLO_CHANNEL, Hello, PeerConnection, encode_frame
+
+_LOG = logging.getLogger("quorate.peers")
+_STRANGERS_MAX = 64
+
+
+class PeerNetwork:
+    """Sends to and receives from the other nodes.
+
+    Args:
+        server: hears of links and messages.
+        wake: asks for a turn.
+        checks: judges who may take part.
+        addresses: where the other members listen, by node id.
+        buffer_bytes_max: what a peer may leave unread before its link is dropped.
+        wrong_directory: called with the reason when another node says that this node's data
+            directory is the wrong one.
+    """
+
+    def __init__(
+        self,
+        *,
+        server: Server,
+        wake: Callable[[], None],
+        checks: PeerChecks,
+        addresses: Mapping[int, Address],
+        buffer_bytes_max: int,
+        wrong_directory: Callable[[str], None],
+    ) -> None:
+        self.server = server
+        self.wake = wake
+        self.checks = checks
+        self.buffer_bytes_max = buffer_bytes_max
+        self.wrong_directory = wrong_directory
+        self.is_closing = False
+        self._links = {node: PeerLink(self, node, addresses[node]) for node in sorted(addresses)}
+        self._incoming: dict[int, IncomingConnection] = {}
+        self._strangers: dict[IncomingConnection, None] = {}
+
+    def start(self) -> None:
+        """Dial everybody."""
+        for link in self._links.values():
+            link.start()
+
+    def close(self) -> None:
+        """Close all links; what is buffered is still sent."""
+        self.is_closing = True
+        for link in self._links.values():
+            link.close()
+        for connection in [*self._incoming.values(), *self._strangers]:
+            connection.transport.abort()
+
+    def send(self, sends: list[tuple[int, int, bytes]]) -> None:
+        """Ship a turn's messages, one write per peer."""
+        frames: dict[int, list[bytes]] = {}
+        for peer, channel, payload in sends:
+            assert HELLO_CHANNEL < channel < CONTROL_CHANNEL, channel
+            frames.setdefault(peer, []).extend(encode_frame(channel, payload))
+        for peer, parts in frames.items():
+            self._links[peer].send(parts)
+
+    def linked(self) -> list[int]:
+        """Nodes to which a link stands."""
+        return [node for node, link in self._links.items() if link.is_standing]
+
+    def connect(self) -> IncomingConnection:
+        """Protocol factory for ``loop.create_server``."""
+        return IncomingConnection(self)
+
+    # ---- called by incoming connections --------------------------------------------------------
+
+    def greet(self, connection: IncomingConnection) -> bool:
+        """Take a stranger in, or say no."""
+        if len(self._strangers) >= _STRANGERS_MAX or self.is_closing:
+            return False
+        self._strangers[connection] = None
+        return True
+
+    def judge(self, hello: Hello) -> Refusal | None:
+        """Whether a link with whoever said this may stand."""
+        standing = self._incoming.get(hello.node_id)
+        return self.checks.judge(hello, standing.hello if standing is not None else None)
+
+    def admit(self, connection: IncomingConnection, node_id: int) -> None:
+        """A stranger turned out to be a member."""
+        self._strangers.pop(connection, None)
+        older = self._incoming.get(node_id)
+        self._incoming[node_id] = connection
+        if older is not None:
+            older.transport.abort()
+        self._links[node_id].start()
+
+    def forget(self, connection: IncomingConnection, node_id: int) -> None:
+        """An incoming connection is gone."""
+        self._strangers.pop(connection, None)
+        if self._incoming.get(node_id) is connection:
+            del self._incoming[node_id]
+
+
+class IncomingConnection(asyncio.Protocol):
+    """A connection that another node dialled: judges its hello, then only reads."""
+
+    def __init__(self, network: PeerNetwork) -> None:
+        self._network = network
+        self._receiver = PeerConnection()
+        self._node_id = 0  # 0: a stranger
+        self._host = ""
+        self._timeout: asyncio.TimerHandle | None = None
+        self.transport: asyncio.Transport
+
+    @property
+    def hello(self) -> Hello | None:
+        """What the other side said about itself; None before it did."""
+        return self._receiver.hello
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Somebody dialled."""
+        self.transport = cast("asyncio.Transport", transport)
+        peer = self.transport.get_extra_info("peername")
+        self._host = str(peer[0]) if peer else "unknown"
+        if not self._network.greet(self):
+            self.transport.abort()
+            return
+        watch_for_silence(self.transport)
+        loop = asyncio.get_running_loop()
+        self._timeout = loop.call_later(HANDSHAKE_SECONDS, self.transport.abort)
+
+    def data_received(self, data: bytes) -> None:
+        """A chunk of frames; the hello is the first."""
+        if self.transport.is_closing():
+            return
+        try:
+            frames = self._receiver.receive(data)
+            if not self._node_id and self._receiver.hello is not None and not self._judge():
+                return
+            received, node_id = self._network.server.peer_received, self._node_id
+            for channel, payload in frames:
+                if channel == CONTROL_CHANNEL:
+                    raise RemoteProtocolError("a verdict from the side that dialled")
+                received(node_id, channel, payload)
+        except RemoteProtocolError as error:
+            who = f"node {self._node_id}" if self._node_id else "a stranger"
+            _LOG.warning("link from %s at %s dropped: %s", who, self._host, error)
+            self.transport.abort()
+        self._network.wake()
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
+        """Forget it; the link that we dialled tells the server when a node is gone."""
+        if self._timeout is not None:
+            self._timeout.cancel()
+        self._network.forget(self, self._node_id)
+
+    def _judge(self) -> bool:
+        """Answer a hello; False when the link must not stand."""
+        hello = self._receiver.hello
+        assert hello is not None
+        if self._timeout is not None:
+            self._timeout.cancel()
+        refusal: Refusal | None = self._network.judge(hello)
+        self.transport.writelines(
+            [
+                *encode_frame(HELLO_CHANNEL, self._network.checks.own.encode()),
+                *encode_frame(CONTROL_CHANNEL, encode_verdict(refusal)),
+            ]
+        )
+        if refusal is not None:
+            _LOG.warning("refused node %d at %s: %s", hello.node_id, self._host, refusal.reason)
+            self.transport.close()
+            return False
+        self._node_id = hello.node_id
+        self._network.admit(self, self._node_id)
+        return True

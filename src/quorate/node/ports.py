@@ -1,0 +1,162 @@
+"""What the process asks of the pure server and of the store, as interfaces.
+
+The process is written against these shapes only, so that its transports, threads and signals are
+tested with fakes of a few lines, and so that a reader sees on one page everything that crosses
+the border between deciding and doing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any, Protocol
+
+from quorate.consensus.engine import ReadSnapshot
+from quorate.consensus.entry import Persist, SnapshotMeta
+
+
+class SnapshotJob(Protocol):
+    """A snapshot of the state machine to be written to disk, piece by piece.
+
+    ``chunks`` walks live state: it is advanced on the event loop only.
+    """
+
+    @property
+    def meta(self) -> SnapshotMeta:
+        """Which index it stands for."""
+
+    @property
+    def chunks(self) -> Iterator[bytes]:
+        """The pieces; closing it gives the snapshot up."""
+
+
+class Turn(Protocol):
+    """Everything that the server decided since the last turn, in the order to carry it out."""
+
+    @property
+    def sends(self) -> list[tuple[int, int, bytes]]:
+        """(peer, channel, payload); at once, before anything of this turn is durable."""
+
+    @property
+    def persists(self) -> list[Persist]:
+        """For the disk thread, in order; answered by ``persisted``."""
+
+    @property
+    def writes(self) -> list[tuple[int, bytes]]:
+        """(connection, bytes); at most one per connection."""
+
+    @property
+    def closings(self) -> list[int]:
+        """Connections to close once their output is written."""
+
+    @property
+    def pauses(self) -> list[int]:
+        """Connections not to be read from for now."""
+
+    @property
+    def resumes(self) -> list[int]:
+        """Connections to be read from again."""
+
+    @property
+    def read_snapshot(self) -> list[ReadSnapshot]:
+        """Pieces of our snapshot to read; answered by ``snapshot_read``."""
+
+    @property
+    def save_snapshot(self) -> SnapshotJob | None:
+        """A snapshot to write; answered by ``snapshot_saved``."""
+
+    @property
+    def abandon_snapshot(self) -> bool:
+        """The snapshot under way is not wanted any more; do not advance ``chunks`` again."""
+
+    @property
+    def install(self) -> SnapshotMeta | None:
+        """A durable snapshot to load before anything else is asked of the server."""
+
+    @property
+    def fatal(self) -> str | None:
+        """A rule that can never break was broken: stop with these words."""
+
+
+class Server(Protocol):
+    """The pure server: events in, turns out. See ``quorate.tree.server``."""
+
+    def tick(self, now_ms: int, wall_ms: int) -> None:
+        """Time passed; called about every 10 ms."""
+
+    def client_opened(self, conn: int, address: str, /) -> None:
+        """A client connected; ``conn`` is never used again in this process."""
+
+    def client_received(self, conn: int, data: bytes, /) -> None:
+        """A client sent a chunk."""
+
+    def client_closed(self, conn: int, /) -> None:
+        """A client's connection is gone."""
+
+    def client_congested(self, conn: int, congested: bool, /) -> None:
+        """A client does not read fast enough, or does again."""
+
+    def peer_opened(self, node_id: int, /) -> None:
+        """A link to this node stands."""
+
+    def peer_closed(self, node_id: int, /) -> None:
+        """The link to this node is gone."""
+
+    def peer_received(self, node_id: int, channel: int, payload: bytes, /) -> None:
+        """Another node sent this."""
+
+    def persisted(self, sequence: int) -> None:
+        """Persistence steps up to this one are durable."""
+
+    def snapshot_saved(self, meta: SnapshotMeta, size_bytes: int) -> None:
+        """The snapshot asked for is durable."""
+
+    def snapshot_read(
+        self, peer: int, meta: SnapshotMeta, offset: int, data: bytes | None, *, last: bool
+    ) -> None:
+        """Answer to ``read_snapshot``; no data: that snapshot is gone."""
+
+    def install(self, meta: SnapshotMeta, chunks: Iterable[bytes]) -> None:
+        """Replace the state by a snapshot's."""
+
+    def transfer_leadership(self) -> None:
+        """Hand leadership over, if this node leads."""
+
+    def take(self) -> Turn:
+        """Everything decided since the last call."""
+
+    def status(self) -> dict[str, Any]:
+        """A picture for people and programs, JSON-able."""
+
+    def is_serving(self) -> bool:
+        """Whether clients get answers here."""
+
+
+class SnapshotWriter(Protocol):
+    """A snapshot file that is being written."""
+
+    def write(self, chunk: bytes) -> None:
+        """Append a piece."""
+
+    def finish(self) -> int:
+        """Make it durable under its final name; returns its size in bytes."""
+
+    def abandon(self) -> None:
+        """Forget it."""
+
+
+class Store(Protocol):
+    """One node's durable state. See ``quorate.storage.store``. All calls block."""
+
+    def persist(self, steps: list[Persist]) -> None:
+        """Carry out the steps and make them durable with one fsync."""
+
+    def begin_snapshot(self, meta: SnapshotMeta) -> SnapshotWriter:
+        """Begin to write a snapshot of our own."""
+
+    def read_snapshot(
+        self, meta: SnapshotMeta, offset: int, size_bytes: int, /
+    ) -> tuple[bytes | None, bool]:
+        """A piece of a snapshot and whether it was the last one; no data: it is gone."""
+
+    def open_snapshot(self, meta: SnapshotMeta) -> Iterable[bytes]:
+        """The pieces of a complete snapshot, in order."""

@@ -1,0 +1,297 @@
+"""Every setting of a node: its name, its unit, its default, and what it means.
+
+A setting has one key. The flag, the environment variable and the TOML key follow from it:
+``election_timeout`` is ``--election-timeout``, ``QUORATE_ELECTION_TIMEOUT`` and
+``election_timeout = "500ms"``. ``sources.py`` decides which of them counts.
+
+Invariants:
+    * defaults are written as users would write them and go through the same parser
+    * a NodeSettings that exists is consistent: its own id is in its cluster, and so on
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from quorate.errors import SettingsError
+from quorate.node.units import (
+    Address,
+    parse_address,
+    parse_cluster,
+    parse_count,
+    parse_duration_ms,
+    parse_size_bytes,
+)
+
+LOG_LEVELS = ("debug", "info", "warning", "error")
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One setting as users see it.
+
+    Attributes:
+        key: its name in a file; flag and environment variable follow from it.
+        field: the attribute of NodeSettings that holds the parsed value.
+        parse: text to value; raises SettingsError.
+        default: as text; None when it is computed or required.
+        metavar: placeholder in ``--help``.
+        help: one sentence for ``--help``.
+    """
+
+    key: str
+    field: str
+    parse: Callable[[str], Any]
+    default: str | None
+    metavar: str
+    help: str
+
+    @property
+    def flag(self) -> str:
+        """The command-line flag."""
+        return "--" + self.key.replace("_", "-")
+
+    @property
+    def variable(self) -> str:
+        """The environment variable."""
+        return "QUORATE_" + self.key.upper()
+
+
+def _parse_log_level(text: str) -> str:
+    if text.lower() not in LOG_LEVELS:
+        raise SettingsError(f"{text!r} is no log level; choose one of {', '.join(LOG_LEVELS)}")
+    return text.lower()
+
+
+def _parse_super_digest(text: str) -> str:
+    if text and (not text.startswith("super:") or len(text) == len("super:")):
+        raise SettingsError("it must look like super:<base64 of sha1>, as in ZooKeeper")
+    return text
+
+
+SETTINGS: tuple[Setting, ...] = (
+    Setting("id", "node_id", parse_count, None, "N", "Number of this node, from 1 (required)."),
+    Setting("data", "data", Path, None, "DIR", "Directory for everything durable (required)."),
+    Setting(
+        "listen", "listen", parse_address, "127.0.0.1:2181", "HOST:PORT", "Where clients connect."
+    ),
+    Setting(
+        "peer_listen",
+        "peer_listen",
+        parse_address,
+        None,
+        "HOST:PORT",
+        "Where other nodes connect (default: this node's address in --cluster).",
+    ),
+    Setting(
+        "admin_listen",
+        "admin_listen",
+        parse_address,
+        None,
+        "HOST:PORT",
+        "Where /livez, /readyz and /status answer (default: nowhere).",
+    ),
+    Setting(
+        "cluster",
+        "cluster",
+        parse_cluster,
+        None,
+        "ID=HOST:PORT,...",
+        "Peer addresses of all voters, the same on every node (default: this node alone).",
+    ),
+    Setting(
+        "tick", "tick_ms", parse_duration_ms, "2s", "TIME", "Sessions last 2 to 20 times this."
+    ),
+    Setting(
+        "election_timeout",
+        "election_timeout_ms",
+        parse_duration_ms,
+        "500ms",
+        "TIME",
+        "A silent leader is replaced after one to two times this.",
+    ),
+    Setting(
+        "heartbeat",
+        "heartbeat_ms",
+        parse_duration_ms,
+        "100ms",
+        "TIME",
+        "How often an idle leader speaks; at most a third of the election timeout.",
+    ),
+    Setting(
+        "drain_timeout",
+        "drain_timeout_ms",
+        parse_duration_ms,
+        "5s",
+        "TIME",
+        "Longest time that a clean stop may take.",
+    ),
+    Setting(
+        "snapshot_every",
+        "snapshot_every_bytes",
+        parse_size_bytes,
+        "64MiB",
+        "SIZE",
+        "Take a snapshot after this much log.",
+    ),
+    Setting(
+        "segment_size",
+        "segment_bytes",
+        parse_size_bytes,
+        "64MiB",
+        "SIZE",
+        "Size of one file of the write-ahead log.",
+    ),
+    Setting(
+        "request_max",
+        "request_bytes_max",
+        parse_size_bytes,
+        "1048575B",
+        "SIZE",
+        "Largest request that a client may send (ZooKeeper: jute.maxbuffer).",
+    ),
+    Setting(
+        "connections_max",
+        "connections_max",
+        parse_count,
+        "10000",
+        "N",
+        "Most client connections at once.",
+    ),
+    Setting(
+        "connections_per_address_max",
+        "connections_per_address_max",
+        parse_count,
+        "0",
+        "N",
+        "Most client connections from one address (0: no limit of its own).",
+    ),
+    Setting(
+        "client_buffer_max",
+        "client_buffer_bytes_max",
+        parse_size_bytes,
+        "64MiB",
+        "SIZE",
+        "A client that leaves this much unread is disconnected.",
+    ),
+    Setting(
+        "peer_buffer_max",
+        "peer_buffer_bytes_max",
+        parse_size_bytes,
+        "64MiB",
+        "SIZE",
+        "A link to a node that leaves this much unread is dropped and dialled again.",
+    ),
+    Setting(
+        "super_digest",
+        "super_digest",
+        _parse_super_digest,
+        "",
+        "super:DIGEST",
+        "Who logs in with this digest passes every ACL (default: nobody).",
+    ),
+    Setting("log_level", "log_level", _parse_log_level, "info", "LEVEL", "Least level to log."),
+)
+
+BY_KEY: Mapping[str, Setting] = {setting.key: setting for setting in SETTINGS}
+
+
+@dataclass(frozen=True, slots=True)
+class NodeSettings:
+    """The parsed and checked settings of one node; meanings are in ``SETTINGS``."""
+
+    node_id: int
+    data: Path
+    listen: Address
+    peer_listen: Address
+    admin_listen: Address | None
+    cluster: Mapping[int, Address]
+    tick_ms: int
+    election_timeout_ms: int
+    heartbeat_ms: int
+    drain_timeout_ms: int
+    snapshot_every_bytes: int
+    segment_bytes: int
+    request_bytes_max: int
+    connections_max: int
+    connections_per_address_max: int
+    client_buffer_bytes_max: int
+    peer_buffer_bytes_max: int
+    super_digest: str
+    log_level: str
+
+    @property
+    def peers(self) -> dict[int, Address]:
+        """The other members' addresses by node id, sorted."""
+        return {node: self.cluster[node] for node in sorted(self.cluster) if node != self.node_id}
+
+
+def complete(values: Mapping[str, Any]) -> NodeSettings:
+    """Fill in computed defaults and check everything against everything.
+
+    Args:
+        values: parsed values by ``Setting.field``; may lack whatever has no default.
+
+    Raises:
+        SettingsError: something required is missing or two settings contradict each other.
+    """
+    known = dict(values)
+    for key in ("id", "data"):
+        setting = BY_KEY[key]
+        if known.get(setting.field) is None:
+            raise SettingsError(
+                f"{setting.flag} is missing; give the flag, {setting.variable} in the environment "
+                f"or {key} in the settings file"
+            )
+    node_id = known["node_id"]
+    cluster = known.get("cluster") or {}
+    if not cluster:
+        cluster = {node_id: known.get("peer_listen") or Address("127.0.0.1", 2281)}
+    if node_id not in cluster:
+        members = ", ".join(str(node) for node in sorted(cluster))
+        raise SettingsError(f"--id is {node_id}, but --cluster names only {members}; add it there")
+    known["cluster"] = cluster
+    known["peer_listen"] = known.get("peer_listen") or cluster[node_id]
+    known.setdefault("admin_listen", None)
+    settings = NodeSettings(**known)
+    _check(settings)
+    return settings
+
+
+def _check(settings: NodeSettings) -> None:
+    if settings.node_id < 1:
+        raise SettingsError(f"--id is {settings.node_id}; node ids start at 1")
+    if settings.heartbeat_ms < 1 or settings.heartbeat_ms * 3 > settings.election_timeout_ms:
+        raise SettingsError(
+            f"--heartbeat is {settings.heartbeat_ms}ms and --election-timeout "
+            f"{settings.election_timeout_ms}ms; make the heartbeat at most a third of the "
+            "timeout, or one lost packet costs a leader"
+        )
+    if settings.tick_ms < 1:
+        raise SettingsError("--tick must be at least 1ms")
+    if settings.connections_max < 1:
+        raise SettingsError("--connections-max must be at least 1")
+    used: dict[Address, str] = {}
+    for flag, address in (
+        ("--listen", settings.listen),
+        ("--peer-listen", settings.peer_listen),
+        ("--admin-listen", settings.admin_listen),
+    ):
+        if address is None:
+            continue
+        if address in used:
+            raise SettingsError(f"{flag} and {used[address]} are both {address}; choose two ports")
+        used[address] = flag
+
+
+def cluster_digest(cluster: Mapping[int, Address]) -> bytes:
+    """Sixteen bytes that are equal exactly on nodes that were given the same members.
+
+    Nodes of different clusters refuse each other by it, and a data directory remembers it.
+    """
+    text = ",".join(f"{node}={cluster[node]}" for node in sorted(cluster))
+    return hashlib.sha256(b"quorate cluster 1\n" + text.encode()).digest()[:16]

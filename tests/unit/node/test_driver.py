@@ -1,0 +1,130 @@
+"""The turn: coalesced, in the right order, and stopped by a broken rule."""
+
+import asyncio
+from types import SimpleNamespace
+from typing import Any
+
+from quorate.consensus.entry import Persist, SnapshotMeta
+from quorate.node.clock import Clock
+from quorate.node.driver import Driver
+
+from .fakes import FakeServer, FakeTurn, eventually, run
+
+META = SnapshotMeta(9, 2, b"")
+
+
+class Recorder:
+    """Stands for everything that carries effects out; remembers the order."""
+
+    def __init__(self) -> None:
+        self.done: list[tuple[Any, ...]] = []
+
+    def part(self, name: str, *methods: str) -> Any:
+        def recording(method: str) -> Any:
+            return lambda *args: self.done.append((name, method, *args))
+
+        return SimpleNamespace(**{method: recording(method) for method in methods})
+
+
+def build(server: FakeServer, stopped: list[str]) -> tuple[Driver, Recorder]:
+    recorder = Recorder()
+    driver = Driver(server, Clock(), stopped.append)
+    snapshots = recorder.part("snapshots", "save", "cancel", "read")
+    snapshots.is_saving = False
+    driver.connect(
+        clients=recorder.part("clients", "write", "close", "pause", "resume", "end_turn"),
+        peers=recorder.part("peers", "send"),
+        disk=recorder.part("disk", "submit"),
+        snapshots=snapshots,
+        store=SimpleNamespace(open_snapshot=lambda _: [b"sta", b"te"]),  # type: ignore[arg-type]
+    )
+    return driver, recorder
+
+
+def test_many_wakes_make_one_turn_after_everything_that_is_ready() -> None:
+    """Whatever arrived in one round of the loop is decided in one turn."""
+
+    async def story() -> None:
+        server = FakeServer()
+        driver, _ = build(server, [])
+        for _ in range(5):
+            driver.wake()
+        asyncio.get_running_loop().call_soon(driver.wake)
+        assert server.takes == 0
+        await asyncio.sleep(0)
+        assert server.takes == 1
+        await asyncio.sleep(0)
+        assert server.takes == 2  # the last wake came behind the turn in the same round
+
+    run(story)
+
+
+def test_peers_then_disk_then_clients() -> None:
+    """Other nodes' disks start before ours does; clients come last; the rare follows."""
+
+    async def story() -> None:
+        server = FakeServer()
+        job = SimpleNamespace(meta=META, chunks=iter(()))
+        step = Persist(1)
+        turn = FakeTurn(
+            sends=[(2, 1, b"m")],
+            persists=[step],
+            writes=[(5, b"w")],
+            closings=[6],
+            pauses=[7],
+            resumes=[8],
+            abandon_snapshot=True,
+            install=META,
+            save_snapshot=job,
+        )
+        server.turns.append(turn)
+        driver, recorder = build(server, [])
+        driver.wake()
+        await eventually(lambda: server.takes)
+        assert recorder.done[:9] == [
+            ("peers", "send", [(2, 1, b"m")]),
+            ("disk", "submit", step),
+            ("clients", "write", 5, b"w"),
+            ("clients", "close", 6),
+            ("clients", "pause", 7),
+            ("clients", "resume", 8),
+            ("snapshots", "cancel"),
+            ("snapshots", "save", job),
+            ("clients", "end_turn"),
+        ]
+        assert server.named("install") == [("install", META, b"state")]
+
+    run(story)
+
+
+def test_nothing_leaves_after_a_broken_rule() -> None:
+    """A fatal turn is not carried out, and no other turn is taken."""
+
+    async def story() -> None:
+        server, stopped = FakeServer(), []
+        server.turns.append(FakeTurn(fatal="digest differs", writes=[(1, b"wrong")]))
+        driver, recorder = build(server, stopped)
+        driver.start()
+        await eventually(lambda: stopped)
+        driver.wake()
+        await asyncio.sleep(0.03)
+        assert stopped == ["digest differs"]
+        assert recorder.done == []
+        assert server.takes == 1
+
+    run(story)
+
+
+def test_the_clock_ticks() -> None:
+    """The server hears the time again and again without being asked."""
+
+    async def story() -> None:
+        server = FakeServer()
+        driver, _ = build(server, [])
+        driver.start()
+        await eventually(lambda: len(server.named("tick")) >= 3)
+        driver.stop()
+        times = [event[1] for event in server.named("tick")]
+        assert times == sorted(times)
+
+    run(story)

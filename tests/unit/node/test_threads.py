@@ -1,0 +1,196 @@
+"""The disk thread and the snapshot thread."""
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
+
+from quorate.consensus.engine import ReadSnapshot
+from quorate.consensus.entry import Persist, SnapshotMeta
+from quorate.errors import DiskFailed
+from quorate.node.disk_thread import DiskThread
+from quorate.node.snapshot_thread import SnapshotThread
+
+from .fakes import FakeServer, eventually, run
+
+META = SnapshotMeta(7, 1, b"")
+
+
+class SlowDisk:
+    """Persists only when allowed to, and remembers the batches."""
+
+    def __init__(self) -> None:
+        self.allowed = threading.Semaphore(0)
+        self.begun = threading.Event()
+        self.batches: list[list[int]] = []
+
+    def persist(self, steps: list[Persist]) -> None:
+        self.begun.set()
+        assert self.allowed.acquire(timeout=5)
+        self.batches.append([step.sequence for step in steps])
+
+
+def test_one_write_in_flight_while_the_next_gathers() -> None:
+    """Steps queued behind a running write share the next one; durable comes in order."""
+
+    async def story() -> None:
+        disk, durable, failed = SlowDisk(), [], []
+        post = asyncio.get_running_loop().call_soon_threadsafe
+        thread = DiskThread(disk.persist, post, durable.append, failed.append)
+        thread.start()
+        thread.submit(Persist(1))
+        assert await asyncio.to_thread(disk.begun.wait, 5)
+        for sequence in (2, 3, 4):
+            thread.submit(Persist(sequence))
+        disk.allowed.release()
+        await eventually(lambda: durable == [1])
+        disk.allowed.release()
+        await eventually(lambda: durable == [1, 4])
+        assert disk.batches == [[1], [2, 3, 4]]
+        assert thread.stop(5)
+        assert failed == []
+
+    run(story)
+
+
+def test_stop_writes_what_is_queued() -> None:
+    """Nothing that was submitted before a clean stop is lost."""
+
+    async def story() -> None:
+        disk = SlowDisk()
+        disk.allowed.release(10)
+        post = asyncio.get_running_loop().call_soon_threadsafe
+        thread = DiskThread(disk.persist, post, lambda _: None, lambda _: None)
+        for sequence in (1, 2):
+            thread.submit(Persist(sequence))
+        thread.start()
+        assert thread.stop(5)
+        assert disk.batches == [[1, 2]]
+
+    run(story)
+
+
+def test_after_a_failed_write_nothing_is_written() -> None:
+    """A failure is told once, and later steps never reach the disk."""
+
+    async def story() -> None:
+        calls: list[int] = []
+        durable: list[int] = []
+        failed: list[BaseException] = []
+
+        def persist(steps: list[Persist]) -> None:
+            calls.append(len(steps))
+            raise DiskFailed("fsync: Input/output error")
+
+        post = asyncio.get_running_loop().call_soon_threadsafe
+        thread = DiskThread(persist, post, durable.append, failed.append)
+        thread.start()
+        thread.submit(Persist(1))
+        await eventually(lambda: failed)
+        thread.submit(Persist(2))
+        assert thread.stop(5)
+        assert (calls, durable) == ([1], [])
+        assert isinstance(failed[0], DiskFailed)
+
+    run(story)
+
+
+class FakeStore:
+    """Snapshots in memory; remembers in which thread each call ran."""
+
+    def __init__(self) -> None:
+        self.written: list[bytes] = []
+        self.abandoned = 0
+        self.threads: set[str] = set()
+
+    def begin_snapshot(self, meta: SnapshotMeta) -> Any:
+        assert meta == META
+        self.written.clear()
+        return SimpleNamespace(write=self._write, finish=self._finish, abandon=self._abandon)
+
+    def _write(self, chunk: bytes) -> None:
+        self.threads.add(threading.current_thread().name)
+        self.written.append(chunk)
+
+    def _finish(self) -> int:
+        return sum(map(len, self.written))
+
+    def _abandon(self) -> None:
+        self.abandoned += 1
+
+    def read_snapshot(
+        self, meta: SnapshotMeta, offset: int, size_bytes: int
+    ) -> tuple[bytes | None, bool]:
+        return b"payload"[offset : offset + size_bytes], offset + size_bytes >= 7
+
+
+def test_a_snapshot_is_walked_on_the_loop_and_written_in_the_thread() -> None:
+    """The state is touched by the loop only, the file by the thread only."""
+
+    async def story() -> None:
+        walked: set[str] = set()
+
+        def chunks() -> Iterator[bytes]:
+            for piece in (b"one", b"two", b"three"):
+                walked.add(threading.current_thread().name)
+                yield piece
+
+        store, server = FakeStore(), FakeServer()
+        post = asyncio.get_running_loop().call_soon_threadsafe
+        thread = SnapshotThread(store, post, server, lambda: None, lambda _: None)  # type: ignore[arg-type]
+        thread.start()
+        thread.save(SimpleNamespace(meta=META, chunks=chunks()))  # type: ignore[arg-type]
+        await eventually(lambda: server.named("snapshot_saved"))
+        assert server.named("snapshot_saved") == [("snapshot_saved", META, 11)]
+        assert store.written == [b"one", b"two", b"three"]
+        assert walked == {"MainThread"}
+        assert store.threads == {"quorate-snapshots"}
+        assert not thread.is_saving
+        assert thread.stop(5)
+
+    run(story)
+
+
+def test_a_cancelled_snapshot_is_abandoned_and_never_advanced() -> None:
+    """After cancel the state's iterator is closed, the file forgotten, the server not told."""
+
+    async def story() -> None:
+        closed: list[bool] = []
+
+        def chunks() -> Iterator[bytes]:
+            try:
+                while True:
+                    yield b"more"
+            finally:
+                closed.append(True)
+
+        store, server = FakeStore(), FakeServer()
+        post = asyncio.get_running_loop().call_soon_threadsafe
+        thread = SnapshotThread(store, post, server, lambda: None, lambda _: None)  # type: ignore[arg-type]
+        thread.start()
+        thread.save(SimpleNamespace(meta=META, chunks=chunks()))  # type: ignore[arg-type]
+        await eventually(lambda: len(store.written) > 2)
+        thread.cancel()
+        await eventually(lambda: store.abandoned)
+        assert closed == [True]
+        assert server.named("snapshot_saved") == []
+        assert thread.stop(5)
+
+    run(story)
+
+
+def test_pieces_are_read_for_other_nodes() -> None:
+    """A request for a piece is answered with data and whether it was the last."""
+
+    async def story() -> None:
+        server = FakeServer()
+        post = asyncio.get_running_loop().call_soon_threadsafe
+        thread = SnapshotThread(FakeStore(), post, server, lambda: None, lambda _: None)  # type: ignore[arg-type]
+        thread.start()
+        thread.read(ReadSnapshot(2, META, 4, 100))
+        await eventually(lambda: server.events)
+        assert server.events == [("snapshot_read", 2, META, 4, b"oad", True)]
+        assert thread.stop(5)
+
+    run(story)
