@@ -29,6 +29,7 @@ class VirtualConnection:
     life: int
     received: bytearray
     closed: bool = False
+    arrival_us: int = 0  # of what was sent last: a connection keeps its order
 
 
 class SimulatedEnsemble:
@@ -121,7 +122,10 @@ class SimulatedEnsemble:
                 host.core.client_received(connection.number, data)
                 host.drive()
 
-        self._after_latency(arrive)
+        now_us = self.world.now_us
+        arrival_us = max(connection.arrival_us, now_us + self.world.between(*self._latency_us))
+        connection.arrival_us = arrival_us
+        self.world.after(arrival_us - now_us, arrive)
 
     def close(self, connection: VirtualConnection) -> None:
         """Close the client's end."""
