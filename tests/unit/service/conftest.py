@@ -254,4 +254,3 @@ def make_cluster():
 @pytest.fixture
 def cluster():
     return Cluster()
-

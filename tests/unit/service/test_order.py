@@ -205,4 +205,3 @@ def test_any_pipeline_is_answered_as_if_one_by_one_zk_3(
     state = cluster.service()._clients[client.number]
     assert state.is_idle
     assert state.outstanding_bytes == state.reads == state.syncs == 0
-
