@@ -103,6 +103,7 @@ def _encode_data(xid: int, zxid: int, znode: Znode) -> bytes:
     """A whole getData reply; encode_stat written out, because this is the hottest read."""
     data = znode.data
     children = znode.children
+    owner = znode.ephemeral_owner
     size = len(data) if data else 0
     stat = _STAT_PACK(
         znode.czxid,
@@ -112,7 +113,7 @@ def _encode_data(xid: int, zxid: int, znode: Znode) -> bytes:
         znode.version,
         znode.cversion,
         znode.aversion,
-        znode.ephemeral_owner,
+        owner if owner > 0 else 0,
         size,
         len(children) if children else 0,
         znode.pzxid,
@@ -274,6 +275,7 @@ def encode_stat_reply(xid: int, zxid: int, znode: Znode) -> bytes:
     """A whole reply whose body is a Stat: that of exists, setData and setACL."""
     data = znode.data
     children = znode.children
+    owner = znode.ephemeral_owner
     return STAT_REPLY.pack(
         _STAT_REPLY_SIZE,
         xid,
@@ -286,7 +288,7 @@ def encode_stat_reply(xid: int, zxid: int, znode: Znode) -> bytes:
         znode.version,
         znode.cversion,
         znode.aversion,
-        znode.ephemeral_owner,
+        owner if owner > 0 else 0,
         len(data) if data else 0,
         len(children) if children else 0,
         znode.pzxid,
