@@ -216,9 +216,14 @@ def _get_children2(request: _Request, reader: Reader) -> bytes:
     return request.reply(names, encode_stat(znode))
 
 
+REPLY_SIZE_MAX: Final = 64 * 1024 * 1024
+"""What a multiRead may answer: its parts can name one large znode again and again."""
+
+
 def _multi_read(request: _Request, reader: Reader) -> bytes:
     """Several getData and getChildren in one request; each part fails alone."""
     results: list[bytes] = []
+    size = 0
     try:
         while True:
             opcode, is_end, _ = reader.int32(), reader.boolean(), reader.int32()
@@ -227,7 +232,11 @@ def _multi_read(request: _Request, reader: Reader) -> bytes:
             if opcode not in {OpCode.GET_DATA, OpCode.GET_CHILDREN}:
                 raise Refused(ErrorCode.MARSHALLING_ERROR)
             path, _ = reader.string(), reader.boolean()
-            results += _read_part(request, opcode, path)
+            part = _read_part(request, opcode, path)
+            size += sum(map(len, part))
+            if size > REPLY_SIZE_MAX:
+                raise Refused(ErrorCode.BAD_ARGUMENTS)
+            results += part
     except RemoteProtocolError:
         raise Refused(ErrorCode.MARSHALLING_ERROR) from None
 
