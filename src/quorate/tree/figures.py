@@ -50,12 +50,13 @@ class Figures:
     def statistics(
         self, tree: Tree, *, connections: int, watches: int, runs: int, outstanding_bytes: int
     ) -> ServiceStatistics:
-        """Everything in one picture, with what others know."""
+        """Everything in one picture, with what others know. Takes a look at every session."""
         return ServiceStatistics(
             connections=connections,
             connections_refused=self.refused,
             sessions=len(tree.sessions),
             znodes=len(tree.znodes),
+            ephemerals=sum(len(session.ephemerals) for session in tree.sessions.values()),
             watches=watches,
             outstanding_runs=runs,
             outstanding_bytes=outstanding_bytes,
