@@ -382,6 +382,18 @@ class ClientDesk:
         self._full = []
         return writes
 
+    @property
+    def wants_turn(self) -> bool:
+        """Whether another turn is due at once, without waiting for bytes or time.
+
+        Answers admit requests that were held; they must not wait for the next tick.
+        """
+        return bool(
+            self._parts
+            or self._token_open
+            or any(not client.congested for client in self._full_before)
+        )
+
     def take_closings(self) -> list[int]:
         """Connections to be closed once their output has left."""
         closings, self._closings = self._closings, []
