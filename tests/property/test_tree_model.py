@@ -247,8 +247,11 @@ class TreeAgainstModel(RuleBasedStateMachine):
             self.chunks.append(chunk)
 
     @rule()
-    def replicas_agree(self):
+    def replicas_agree_and_so_does_a_digest_from_scratch(self):
         assert self.tree.digest() == self.remote.digest()
+        scratch = Tree()
+        scratch.restore(self.remote.snapshot())
+        assert scratch.digest() == self.tree.digest()
 
     @precondition(lambda self: self.capture is None)
     @rule()

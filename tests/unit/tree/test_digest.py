@@ -35,6 +35,26 @@ def test_incremental_and_from_scratch_agree(client):
     assert client.tree.digest() == fresh(client)
 
 
+@pytest.mark.parametrize(
+    "part",
+    [
+        wire.set_data(b"/p", b"x"),
+        wire.set_acl(b"/p", wire.encode_acl((31, "digest", "u:h"))),
+        wire.create(b"/p/b"),
+        wire.delete(b"/p/a"),
+        wire.multi([wire.set_data(b"/p", b"x"), wire.delete(b"/p/a")]),
+        wire.CLOSE_SESSION,
+    ],
+)
+def test_every_write_is_noted(client, part):
+    """A znode that was already in the sum is looked at again after each kind of write."""
+    client.create(b"/p")
+    client.create(b"/p/a", flags=1)
+    before = client.tree.digest()
+    client.write(part)
+    assert before != client.tree.digest() == fresh(client)
+
+
 def test_every_field_of_a_znode_counts(client):
     """No field can differ unseen."""
     client.create(b"/p", b"data")

@@ -131,6 +131,25 @@ def test_a_snapshot_is_exact_while_writes_go_on(client, monkeypatch, seed):
     assert client.tree._state.capture is None
 
 
+def test_sessions_that_change_or_end_during_a_snapshot_are_in_it_as_they_were(client, monkeypatch):
+    """Attached, authenticated and expired sessions that the walk has not reached are kept aside."""
+    monkeypatch.setattr(snapshot_module, "CHUNK_SIZE", 64)
+    fill(client)
+    tree = client.tree
+    ending = tree.open_session(bytes(16), 1, Owner(1, 1, 3), (), 1).session_id
+    moving = tree.open_session(bytes(16), 1, Owner(1, 1, 4), (), 1).session_id
+    expected = (dump(tree), tree.digest())
+    capture = tree.snapshot()
+    chunks = [next(capture)]
+    assert tree.attach_session(moving, bytes(16), 2, Owner(2, 1, 1), (("ip", "::1"),))
+    assert tree.add_identity(client.id, client.owner, "digest", "late:h")
+    assert tree.expire_session(ending, 2)
+    assert tree.expire_session(client.id, 2)
+    chunks += capture
+    copy = restored(chunks)
+    assert (dump(copy), copy.digest()) == expected
+
+
 def test_without_the_barrier_the_snapshot_would_be_fuzzy(client, monkeypatch):
     """The exactness comes from keeping records aside: without that the same run shows changes."""
     monkeypatch.setattr(snapshot_module, "CHUNK_SIZE", 64)
