@@ -119,3 +119,11 @@ def not_passed(expected: list[str], outcomes: dict[str, Outcome]) -> list[str]:
             reason = found.why.strip().splitlines()[-1:] or [""]
             lines.append(f"{name}: {found.outcome} after {found.seconds} s: {reason[0][:200]}")
     return lines
+
+
+def first_failure(expected: list[str], outcomes: dict[str, Outcome]) -> str:
+    """What the test that failed first said; the others often fail because of it."""
+    for name, found in outcomes.items():  # in the order in which they ended
+        if name in expected and found.outcome == "failed":
+            return f"{name}\n{found.why}"
+    return "nothing failed; see what did not run"
