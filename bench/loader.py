@@ -1,9 +1,9 @@
 """A modest load generator for the ZooKeeper client protocol: plain sockets, precomputed frames.
 
 Each connection keeps ``window`` requests outstanding and sends the next when an answer comes. All
-frames are made before the clock starts, so a request costs a few microseconds here. Still, one
-Python thread tops out near 100,000 operations a second: above that it measures itself, and
-``client_cpu`` in its output (share of one core) says so. Answers are checked for order and error.
+frames are made before the clock starts, so that a request costs little here. Still, this is one
+Python thread: when ``client_cpu`` in its output (share of one core) nears 1.0 it measures itself.
+Answers are checked for order and error.
 
 The flags are those ``compare_zookeeper.py`` gives to any loader.
 """

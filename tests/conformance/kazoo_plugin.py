@@ -10,8 +10,8 @@ Three things make it fast enough to run on every push:
 * starting waits until every server answers ``srvr``, instead of a fixed sleep;
 * no certificate authority is made: nothing here speaks TLS.
 
-Only the tests named in the file ``QUORATE_KAZOO_EXPECTED`` run, and one JSON line per outcome is
-appended to the file ``QUORATE_KAZOO_REPORT``, so that even a killed run leaves what it learnt.
+Only the tests named in the file ``KAZOO_SUITE_EXPECTED`` run, and one JSON line per outcome is
+appended to the file ``KAZOO_SUITE_REPORT``, so that even a killed run leaves what it learnt.
 Loaded with ``pytest -p kazoo_plugin``; it knows nothing of quorate, only of the contract.
 """
 
@@ -152,7 +152,16 @@ def destroy_server(self: Any) -> None:
     self.working_path = tempfile.mkdtemp(prefix="kazoo-server-")
 
 
+class ClusterBroken(Exception):
+    """The servers of this run do not serve; carries their last words."""
+
+
+broken: list[ClusterBroken] = []  # said once per worker: each further test would wait as long
+
+
 def start_cluster(self: Any) -> None:
+    if broken:
+        raise ClusterBroken("the cluster did not start for an earlier test either")
     for server in self:
         server.run()
     deadline = time.monotonic() + START_SECONDS_MAX
@@ -163,8 +172,9 @@ def start_cluster(self: Any) -> None:
         dead = [s for s in self if s.process.poll() is not None]
         if dead or time.monotonic() > deadline:
             tail = "".join(line for s in (dead or self) for line in s.get_logs(20))
-            # Exit, because every further test would wait as long and tell less.
-            pytest.exit(f"servers do not serve (modes {modes}); their last words:\n{tail}", 3)
+            error = ClusterBroken(f"servers do not serve (modes {modes}); last words:\n{tail}")
+            broken.append(error)
+            raise error
         time.sleep(0.05)
 
 
@@ -207,7 +217,7 @@ def read_expected(path: Path) -> list[str]:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    path = os.environ.get("QUORATE_KAZOO_EXPECTED")
+    path = os.environ.get("KAZOO_SUITE_EXPECTED")
     if not path:
         return
     expected = frozenset(read_expected(Path(path)))
@@ -218,7 +228,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
-    path = os.environ.get("QUORATE_KAZOO_REPORT")
+    path = os.environ.get("KAZOO_SUITE_REPORT")
     if not path or "PYTEST_XDIST_WORKER" in os.environ:  # the controller sees every report
         return
     if report.when != "call" and report.passed:

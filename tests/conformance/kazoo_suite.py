@@ -50,6 +50,7 @@ def run_suite(
 ) -> SuiteRun:
     """Run the tests named in ``expected``; never raises for a failing or hanging suite."""
     report = directory / "outcomes.jsonl"
+    report.unlink(missing_ok=True)
     settings = directory / "pytest.ini"
     settings.write_text("[pytest]\n")
     environment = {k: v for k, v in os.environ.items() if k not in ("CI", "PYTEST_ADDOPTS")}
@@ -58,8 +59,8 @@ def run_suite(
         "PYTHONPATH": str(HERE),
         "PYTHONDONTWRITEBYTECODE": "1",
         "QUORATE_PYTHON": os.environ.get("QUORATE_PYTHON", sys.executable),
-        "QUORATE_KAZOO_EXPECTED": str(expected),
-        "QUORATE_KAZOO_REPORT": str(report),
+        "KAZOO_SUITE_EXPECTED": str(expected),
+        "KAZOO_SUITE_REPORT": str(report),
         "TMPDIR": str(directory),
     }
     command = [sys.executable, "-m", "pytest", "-q", "-c", str(settings), "-p", "kazoo_plugin"]
@@ -118,3 +119,11 @@ def not_passed(expected: list[str], outcomes: dict[str, Outcome]) -> list[str]:
             reason = found.why.strip().splitlines()[-1:] or [""]
             lines.append(f"{name}: {found.outcome} after {found.seconds} s: {reason[0][:200]}")
     return lines
+
+
+def first_failure(expected: list[str], outcomes: dict[str, Outcome]) -> str:
+    """What the test that failed first said; the others often fail because of it."""
+    for name, found in outcomes.items():  # in the order in which they ended
+        if name in expected and found.outcome == "failed":
+            return f"{name}\n{found.why}"
+    return "nothing failed; see what did not run"

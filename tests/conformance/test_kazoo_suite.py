@@ -37,7 +37,8 @@ def test_zk_12_kazoo_own_suite_passes(tmp_path: Path) -> None:
     assert lost == [], (
         f"{passed} of {len(expected)} passed; exit code {run.returncode}\n"
         + "\n".join(lost)
-        + f"\n--- end of the output\n{run.output}"
+        + f"\n--- the first in full\n{kazoo_suite.first_failure(expected, run.outcomes)}"
+        + f"\n--- end of the output\n{run.output[-1500:]}"
     )
 
 
