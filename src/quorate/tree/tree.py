@@ -150,6 +150,7 @@ class Tree:
         Returns:
             The session, or ``None`` when it is unknown or the password wrong: nothing happened.
         """
+        assert timeout_ms >= 0
         session = self._state.sessions.get(session_id)
         if session is None or not session.knows(password):
             return None
