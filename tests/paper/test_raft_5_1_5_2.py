@@ -212,5 +212,5 @@ def test_a_pause_of_our_own_is_not_held_against_the_others() -> None:
 def test_two_late_ticks_in_a_row_do_judge() -> None:
     """The grace is for one tick only: a driver with a slow clock still elects a leader."""
     cluster = RaftCluster(3)
-    cluster.run(6000, step_ms=600)
+    cluster.run(6000, step_ms=300)
     assert cluster.leader()
