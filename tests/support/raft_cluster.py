@@ -357,7 +357,7 @@ class RaftCluster:
         """Let time pass, delivering everything at each step."""
         end = self.now_ms + ms
         while self.now_ms < end:
-            self.advance(min(step_ms, end - self.now_ms))
+            self.advance(min(step_ms, end - self.now_ms), step_ms=step_ms)
             self.settle()
 
     def campaign(self, node_id: int) -> None:

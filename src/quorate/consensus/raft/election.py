@@ -10,12 +10,13 @@ together they keep a returning or a half-connected node from deposing a leader t
 ``PeerClosed`` is a hint that makes losing a leader *process* cost milliseconds: the followers start
 a pre-vote after a few random milliseconds instead of an election timeout, and stop refusing on
 behalf of that leader. A wrong hint costs one pre-vote round and never safety. Two nodes that start
-at once split the vote, so rounds after a hint are retried after short, random, growing times.
+at once would split the vote, so one of them yields, and rounds after a hint are retried after
+short, random, growing times.
 
 Invariants:
     * one vote per term, durable before anybody learns of it, our own included
     * votes are kept per voter and per term: a doubled answer counts once
-    * refusing a vote changes nothing, granting a pre-vote changes nothing
+    * refusing a vote changes nothing, granting a pre-vote changes neither term nor vote
 """
 
 from __future__ import annotations
@@ -131,10 +132,26 @@ def on_vote_request(state: RaftState, sender: int, message: VoteRequest) -> None
     elif message.is_pre_vote:
         granted = message.term > state.term and is_log_acceptable(state, message)
         _answer(state, sender, message, granted=granted)
+        if granted and state.role is Role.PRE_CANDIDATE and state.hurry:
+            _maybe_yield(state, sender, message)
     else:
         if message.term > state.term:
             state.become_follower(message.term, NO_LEADER)
         _vote(state, sender, message)
+
+
+def _maybe_yield(state: RaftState, sender: int, message: VoteRequest) -> None:
+    """Two nodes that a hint woke in the same instant: the better log, then the lower id, goes on.
+
+    Both would win their pre-votes and split the votes. Only after a hint, whose rounds are few:
+    a rule of precedence must not be able to silence a node for good.
+    """
+    log = state.log
+    is_equal = (message.last_term, message.last_index) == (log.last_epoch, log.last_index)
+    if is_equal and state.node_id < sender:
+        return
+    state.become_follower(state.term, NO_LEADER)
+    _arm_retry(state)
 
 
 def is_log_acceptable(state: RaftState, message: VoteRequest) -> bool:

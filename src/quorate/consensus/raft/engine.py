@@ -190,13 +190,18 @@ def _on_tick(state: RaftState, event: Tick) -> None:
     if event.now_ms < state.now_ms:
         state.ignore("tick that goes back in time")
         return
+    gap_ms = event.now_ms - state.now_ms
     state.now_ms = event.now_ms
+    # After a pause of our own (a stopped process, a busy loop) the others' messages of that time
+    # are still unread: judge nobody by this tick. The next one judges, however late it comes.
+    is_stalled = gap_ms * 2 > state.settings.election_timeout_ms and not state.is_stalled
+    state.is_stalled = is_stalled
     if state.role is Role.LEADER:
         leader.on_tick(state)
         return
     if state.reads_forwarded:
         reads.on_tick(state)
-    if event.now_ms >= state.election_deadline_ms:
+    if event.now_ms >= state.election_deadline_ms and not is_stalled:
         election.on_election_timeout(state)
 
 

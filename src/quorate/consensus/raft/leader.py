@@ -83,7 +83,8 @@ def on_tick(state: RaftState) -> None:
         _repair_losses(state)
     if state.transfer_target and now >= state.transfer_deadline_ms:
         abort_transfer(state)
-    check_quorum(state)
+    if not state.is_stalled:
+        check_quorum(state)
 
 
 def check_quorum(state: RaftState) -> None:

@@ -89,6 +89,7 @@ class RaftState:
         self.settings = settings
         self.draw = draw
         self.now_ms = now_ms
+        self.is_stalled = False  # the last tick came after a long pause of this process
         self.out = Effects()
         self.ignored: dict[str, int] = {}
 
