@@ -6,8 +6,8 @@ REGRESSIONS for ever.
 """
 
 import pytest
-from quorate.consensus.raft.invariants import StepChecker
 
+from quorate.consensus.raft.invariants import check_step, snapshot_state
 from quorate.errors import InvariantBroken
 from quorate.simulation.cluster import Faults, SimulatedCluster
 
@@ -16,9 +16,25 @@ GROUP = 10
 REGRESSIONS: tuple[int, ...] = ()
 
 
+class CheckedRaft:
+    """A Raft engine whose own invariants, with deltas, are checked around every step."""
+
+    def __init__(self, engine):
+        self._engine = engine
+
+    def step(self, event):
+        before = snapshot_state(self._engine)
+        self._engine.step(event)
+        check_step(before, event, snapshot_state(self._engine))
+
+    def __getattr__(self, name):
+        return getattr(self._engine, name)
+
+
 def run(seed):
-    """One run of 3 or 5 nodes with Raft's own invariants checked after every step."""
-    cluster = SimulatedCluster(seed, nodes=5 if seed % 3 == 0 else 3, after_step=StepChecker())
+    """One run of 3 or 5 nodes; on every fifth seed Raft's own invariants watch every step."""
+    wrap = CheckedRaft if seed % 5 == 0 else None
+    cluster = SimulatedCluster(seed, nodes=5 if seed % 3 == 0 else 3, wrap_engine=wrap)
     try:
         return cluster.run()
     except (InvariantBroken, AssertionError) as error:

@@ -94,6 +94,26 @@ class MemoryDisk:
         return Recovered(self.hard_state, meta, list(self.entries))
 
 
+def describe_message(message: RaftMessage) -> str:
+    """One short line: the kind and its fields, entries as index:term."""
+    parts = [type(message).__name__]
+    for name in message.__slots__:
+        value = getattr(message, name)
+        if isinstance(value, SnapshotMeta):
+            parts.append(f"snapshot={value.index}:t{value.epoch}")
+        elif isinstance(value, list):
+            parts.append("[" + " ".join(f"{e.index}:t{e.epoch}" for e in value) + "]")
+        elif isinstance(value, bytes):
+            parts.append(f"bytes={len(value)}")
+        elif isinstance(value, bool):
+            parts.extend([name.removeprefix("is_")] if value else [])
+        elif name == "term":
+            parts.append(f"t{value}")
+        elif name != "number":
+            parts.append(f"{name}={value}")
+    return " ".join(parts)
+
+
 @dataclass
 class Letter:
     """A message on the network."""
@@ -103,7 +123,7 @@ class Letter:
     message: RaftMessage
 
     def __str__(self) -> str:
-        return f"n{self.sender}>n{self.to} {self.message}"
+        return f"n{self.sender}>n{self.to} {describe_message(self.message)}"
 
 
 @dataclass
@@ -166,7 +186,8 @@ class RaftCluster:
         self.blocked: set[tuple[int, int]] = set()
         self.drop_if: Callable[[Letter], bool] = lambda _: False
         self.history = invariants.ClusterHistory()
-        self.events: list[str] = []  # what happened, for traces and failure messages
+        self.events: list[str] = []  # messages delivered, for failure messages
+        self.notes: list[str] = []  # what drivers were told, for stories
         self.reads: dict[str, tuple[int, int]] = {}  # token -> (node, lowest index allowed)
         self.reads_done: dict[str, int] = {}
         self.reads_failed: list[str] = []
@@ -219,9 +240,9 @@ class RaftCluster:
             node.disk.carry_out(pending.persist)
         node.reset()
 
-    def tell_closed(self, node_id: int) -> None:
-        """Every other node learns from its operating system that this one's process is gone."""
-        for other in self.nodes:
+    def tell_closed(self, node_id: int, *, only: list[int] | None = None) -> None:
+        """The others learn from their operating systems that this one's process is gone."""
+        for other in only or list(self.nodes):
             if other != node_id and self.nodes[other].is_up:
                 self.step(other, PeerClosed(node_id))
 
@@ -339,19 +360,24 @@ class RaftCluster:
             self.advance(min(step_ms, end - self.now_ms))
             self.settle()
 
+    def campaign(self, node_id: int) -> None:
+        """This node's election timer runs out first; nothing is delivered yet."""
+        for other, node in self.nodes.items():
+            if node.is_up and node.state.role is not Role.LEADER:
+                node.state.election_deadline_ms = self.now_ms + 10_000
+                if other == node_id:
+                    node.state.election_deadline_ms = self.now_ms + 10
+        self.advance(10)
+        for other, node in self.nodes.items():
+            if node.is_up and other != node_id and node.state.role is not Role.LEADER:
+                node.state.reset_election_timer()
+
     def elect(self, node_id: int) -> None:
-        """Make this node the leader: time passes for it alone, then messages flow."""
-        for _ in range(500):
-            self.advance(10, only=[node_id])
-            self.settle()
-            if self.nodes[node_id].leadership.established:
-                return
-            # The others' clocks follow, so that they do not refuse on behalf of an old leader.
-            for other, node in self.nodes.items():
-                node_is_quiet = node.is_up and node.state.role is not Role.LEADER
-                if other != node_id and node_is_quiet:
-                    node.state.now_ms = self.now_ms
-        raise AssertionError(f"node {node_id} was not elected:\n{self.describe()}")
+        """Make this node the established leader."""
+        self.campaign(node_id)
+        self.settle()
+        if not self.nodes[node_id].leadership.established:
+            raise AssertionError(f"node {node_id} was not elected:\n{self.describe()}")
 
     # ---- looking -------------------------------------------------------------------------------
 
@@ -401,24 +427,37 @@ class RaftCluster:
             node.applied_index = entry.index
             if entry.kind == EntryKind.BATCH:
                 node.applied.append(entry.payload.decode())
+                self.notes.append(f"n{me} applies {entry.payload.decode()} at {entry.index}")
         if effects.leadership is not None:
-            node.leadership = effects.leadership
+            self._note_leadership(node, effects.leadership)
         for token, index in effects.barriers:
             self._finish_read(str(token), index)
-        self.reads_failed.extend(str(token) for token in effects.barriers_failed)
+        for token in effects.barriers_failed:
+            self.reads_failed.append(str(token))
+            self.notes.append(f"n{me} read {token} fails")
         for request in effects.read_snapshot:
             self._read_snapshot(node, request.peer, request.meta, request.offset)
 
+    def _note_leadership(self, node: Node, now: Leadership) -> None:
+        node.leadership = now
+        if now.leader == node.node_id:
+            what = "leads, established" if now.established else "leads"
+        else:
+            what = f"follows n{now.leader}" if now.leader else "knows no leader"
+        self.notes.append(f"n{node.node_id} {what} t{now.epoch}")
+
     def _finish_read(self, token: str, index: int) -> None:
-        _, lowest = self.reads[token]
+        node_id, lowest = self.reads[token]
         assert token not in self.reads_done, f"read {token} was answered twice"
         assert index >= lowest, f"stale read: {token} at {index}, {lowest} was committed before"
         self.reads_done[token] = index
+        self.notes.append(f"n{node_id} read {token} at {index}")
 
     def _load(self, node: Node, meta: SnapshotMeta) -> None:
         assert node.disk.snapshot == meta, "an installed snapshot is on disk"
         node.applied = json.loads(node.disk.snapshot_data)
         node.applied_index = meta.index
+        self.notes.append(f"n{node.node_id} restores a snapshot at {meta.index}")
 
     def _read_snapshot(self, node: Node, peer: int, meta: SnapshotMeta, offset: int) -> None:
         if node.disk.snapshot != meta:

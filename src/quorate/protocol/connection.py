@@ -20,13 +20,10 @@ from typing import TypeAlias
 
 from quorate.protocol.four_letter import REFUSED_WORDS, WORDS
 from quorate.protocol.handshake import CONNECT_BYTES_MAX, CONNECT_BYTES_MIN
-
-FRAME_BYTES_MAX = 0xFFFFF
-"""ZooKeeper's ``jute.maxbuffer``: a longer request closes the connection."""
+from quorate.protocol.zookeeper import FRAME_SIZE_MAX, READS, REQUEST_HEADER, WRITES, OpCode
 
 _LENGTH = Struct(">i")
-_HEAD = Struct(">iii")  # length, xid, opcode
-_HEAD_BYTES = 12
+_HEAD_BYTES = REQUEST_HEADER.size
 _FRAME_BYTES_MIN = 8
 
 
@@ -44,23 +41,29 @@ class Piece(IntEnum):
     PING = 5
     SYNC = 6
     AUTH = 7
-    UNKNOWN = 8  # an opcode we do not have
-    BROKEN = 9  # not the protocol; the bytes are the reason, for people
+    WATCH = 8  # sets or removes watches: answered here, but not by the tree
+    UNKNOWN = 9  # an opcode we do not have
+    BROKEN = 10  # not the protocol; the bytes are the reason, for people
 
 
 Pieces: TypeAlias = list[tuple[Piece, bytes]]
 
-_WRITES = (1, 2, 5, 7, 14, 15, 16, 19, 21)
-_READS = (3, 4, 6, 8, 12, 17, 18, 22, 101, 103, 104, 105, 106, 107)
-_CHECK = 13
+_WATCH_REQUESTS = (
+    OpCode.SET_WATCHES,
+    OpCode.SET_WATCHES2,
+    OpCode.ADD_WATCH,
+    OpCode.CHECK_WATCHES,
+    OpCode.REMOVE_WATCHES,
+)
 _PIECES: dict[int, Piece] = {
-    **dict.fromkeys(_WRITES, Piece.WRITES),
-    **dict.fromkeys(_READS, Piece.READ),
-    -11: Piece.CLOSE,
-    9: Piece.SYNC,
-    11: Piece.PING,
-    100: Piece.AUTH,
-    _CHECK: Piece.BROKEN,  # only inside a multi; ZooKeeper 3.8 hangs up
+    **dict.fromkeys(map(int, sorted(WRITES)), Piece.WRITES),
+    **dict.fromkeys(map(int, sorted(READS)), Piece.READ),
+    **dict.fromkeys(map(int, _WATCH_REQUESTS), Piece.WATCH),
+    int(OpCode.CLOSE_SESSION): Piece.CLOSE,
+    int(OpCode.SYNC): Piece.SYNC,
+    int(OpCode.PING): Piece.PING,
+    int(OpCode.AUTH): Piece.AUTH,
+    int(OpCode.CHECK): Piece.BROKEN,  # only inside a multi; ZooKeeper 3.8 hangs up
 }
 
 
@@ -73,7 +76,7 @@ class ClientConnection:
 
     __slots__ = ("_connected", "_ended", "_held", "_needed_bytes", "frame_bytes_max")
 
-    def __init__(self, frame_bytes_max: int = FRAME_BYTES_MAX) -> None:
+    def __init__(self, frame_bytes_max: int = FRAME_SIZE_MAX) -> None:
         assert frame_bytes_max >= CONNECT_BYTES_MAX
         self.frame_bytes_max = frame_bytes_max
         self._connected = False
@@ -134,7 +137,7 @@ class ClientConnection:
         """The hot loop: sort the frames of ``data`` from ``position`` on."""
         end = len(data)
         limit = self.frame_bytes_max
-        unpack = _HEAD.unpack_from
+        unpack = REQUEST_HEADER.unpack_from
         kind_of = _PIECES.get
         # Locals: looking a member up on its enum takes as long as unpacking the frame's head.
         writes, reads = Piece.WRITES, Piece.READ

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 COMPATIBLE_WITH = "3.8.0"
 """The ZooKeeper whose protocol we speak; clients parse it and switch features on it."""
@@ -56,8 +57,7 @@ class ServerInfo:
     figures: dict[str, int | str] = field(default_factory=dict)
 
 
-@dataclass(slots=True)
-class ServiceStatistics:
+class ServiceStatistics(NamedTuple):
     """Figures of one node's client service since it started.
 
     Latencies are those of writes, from the chunk that brought them to their answer, in ms.

@@ -15,8 +15,8 @@ Invariants:
 
 from __future__ import annotations
 
+import struct
 from struct import Struct
-from struct import error as StructError
 from typing import NamedTuple
 from zlib import crc32
 
@@ -90,7 +90,7 @@ class Hello(NamedTuple):
                 )
             cluster, position = _read_name(payload, _HELLO.size)
             directory, position = _read_name(payload, position)
-        except (StructError, UnicodeDecodeError):
+        except (struct.error, UnicodeDecodeError):
             raise RemoteProtocolError("a hello with damaged fields") from None
         if position != len(payload) or node_id < 1:
             raise RemoteProtocolError("a hello with damaged fields")

@@ -15,20 +15,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
-from quorate.consensus.engine import Engine
 from quorate.consensus.entry import Recovered
 from quorate.consensus.membership import Configuration
 from quorate.consensus.registry import EngineSettings
 from quorate.errors import InvariantBroken
 from quorate.replication.replica import Replica
 from quorate.replication.turn import ReplicaSettings, Turn
-from quorate.simulation.host import Host, HostSettings, MakeEngine
+from quorate.simulation.host import SMALL_STORAGE, Host, HostSettings, MakeEngine, WrapEngine
 from quorate.simulation.ledger import Ledger
 from quorate.simulation.network import LinkQuality, VirtualNetwork
 from quorate.simulation.safety import SafetyChecker
 from quorate.simulation.world import World
-from quorate.storage.store import StorageSettings, Store
+from quorate.storage.store import Store
 
 SECOND_US = 1_000_000
 
@@ -92,7 +92,7 @@ class SimulatedCluster:
     Args:
         seed: fixes everything.
         nodes: number of voters.
-        after_step: called with the engine after each of its steps (an engine's own invariants).
+        wrap_engine: puts something around each engine: its own invariants, or a mutation.
     """
 
     def __init__(
@@ -102,7 +102,7 @@ class SimulatedCluster:
         nodes: int = 3,
         engine: str = "raft",
         faults: Faults | None = None,
-        after_step: Callable[[Engine], None] | None = None,
+        wrap_engine: WrapEngine | None = None,
     ) -> None:
         self.world = World(seed)
         self.checker = SafetyChecker()
@@ -155,9 +155,9 @@ class SimulatedCluster:
                 replica.restore(recovered.snapshot, store.open_snapshot(recovered.snapshot))
             return replica
 
-        settings = HostSettings(StorageSettings.small(), b"simulated-cluste")
+        settings = HostSettings(SMALL_STORAGE, b"simulated-cluste")
         self.hosts = {
-            node: Host(node, self.world, self.checker, settings, build, after_step)
+            node: Host(node, self.world, self.checker, settings, build, wrap_engine)
             for node in configuration.voters
         }
         for host in self.hosts.values():
@@ -290,7 +290,7 @@ class SimulatedCluster:
         if self.faults.hints:
             for other in self._living():
                 if not self.network.is_cut(node, other.node_id):
-                    self._later(lambda other=other: self._hint(other, node, opened=False), 0, 5_000)
+                    self._later(partial(self._hint, other, node, opened=False), 0, 5_000)
         self._later(lambda: self._restart(host), 1_000, 1_500_000)
 
     def _restart(self, host: Host) -> None:

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 
 from quorate.consensus.entry import Recovered
 from quorate.consensus.membership import Configuration
-from quorate.simulation.host import WALL_ORIGIN_MS, Host, HostSettings, MakeEngine
+from quorate.simulation.host import SMALL_STORAGE, WALL_ORIGIN_MS, Host, HostSettings, MakeEngine
 from quorate.simulation.network import VirtualNetwork
 from quorate.simulation.safety import SafetyChecker
 from quorate.simulation.world import World
-from quorate.storage.store import StorageSettings, Store
+from quorate.storage.store import Store
 from quorate.tree.server import CoordinationServer, ServerSettings, ServerTurn
 
 
@@ -29,6 +29,7 @@ class VirtualConnection:
     life: int
     received: bytearray
     closed: bool = False
+    arrival_us: int = 0  # of what was sent last: a connection keeps its order
 
 
 class SimulatedEnsemble:
@@ -50,7 +51,7 @@ class SimulatedEnsemble:
         self._connections: dict[tuple[int, int, int], VirtualConnection] = {}
         self._count = 0
         self._configuration = Configuration.of(range(1, nodes + 1))
-        host_settings = HostSettings(StorageSettings.small(), b"simulated-ensemb")
+        host_settings = HostSettings(SMALL_STORAGE, b"simulated-ensemb")
         self.hosts = {
             node: Host(node, self.world, self.checker, host_settings, self._build)
             for node in self._configuration.voters
@@ -121,7 +122,10 @@ class SimulatedEnsemble:
                 host.core.client_received(connection.number, data)
                 host.drive()
 
-        self._after_latency(arrive)
+        now_us = self.world.now_us
+        arrival_us = max(connection.arrival_us, now_us + self.world.between(*self._latency_us))
+        connection.arrival_us = arrival_us
+        self.world.after(arrival_us - now_us, arrive)
 
     def close(self, connection: VirtualConnection) -> None:
         """Close the client's end."""

@@ -24,9 +24,14 @@ from quorate.replication.turn import SnapshotJob, Turn
 from quorate.simulation.disk import VirtualDisk
 from quorate.simulation.safety import SafetyChecker
 from quorate.simulation.world import World
-from quorate.storage.store import StorageSettings, Store
+from quorate.storage.settings import StorageSettings
+from quorate.storage.store import Store
 
 WALL_ORIGIN_MS = 1_700_000_000_000
+SMALL_STORAGE = StorageSettings(
+    segment_bytes=8_192, preallocate_bytes=0, spare_segments_max=1, snapshot_sync_bytes=1_000
+)
+"""Small enough that segments rotate and are recycled many times in a short run."""
 
 
 class Core(Protocol):
@@ -54,6 +59,8 @@ class Core(Protocol):
 
 
 MakeEngine: TypeAlias = Callable[..., Engine]
+WrapEngine: TypeAlias = Callable[[Engine], Engine]
+"""Puts something around an engine: its own invariants, or a mutation."""
 Build: TypeAlias = Callable[["Host", Store, Recovered, MakeEngine], Any]
 """Builds a host's core from what its disk held; the engine must come from the given maker."""
 
@@ -78,7 +85,7 @@ class Host:
         checker: SafetyChecker,
         settings: HostSettings,
         build: Build,
-        after_step: Callable[[Engine], None] | None = None,
+        wrap_engine: WrapEngine | None = None,
     ) -> None:
         self.node_id = node_id
         self.disk = VirtualDisk()
@@ -92,7 +99,7 @@ class Host:
         self._checker = checker
         self._settings = settings
         self._build = build
-        self._after_step = after_step
+        self._wrap_engine = wrap_engine
         self._store: Store | None = None
         self._queue: list[Persist] = []
         self._disk_busy = False
@@ -105,7 +112,6 @@ class Host:
         """Start the process on whatever the disk holds."""
         assert not self.alive
         world, settings = self._world, self._settings
-        self.disk.reopen()
         store, recovered = Store.open(
             self.disk,
             node_id=self.node_id,
@@ -116,7 +122,9 @@ class Host:
 
         def make_engine(name: str, **arguments: Any) -> Engine:
             engine = create_engine(name, **arguments)
-            return self._checker.observe(self.node_id, engine, recovered, self._after_step)
+            if self._wrap_engine is not None:
+                engine = self._wrap_engine(engine)
+            return self._checker.observe(self.node_id, engine, recovered)
 
         self._store = store
         self.core = self._build(self, store, recovered, make_engine)

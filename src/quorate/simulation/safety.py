@@ -16,7 +16,6 @@ Invariant: a violation raises InvariantBroken at the very step that caused it.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable
 from typing import Any
 
 from quorate.consensus.engine import (
@@ -94,17 +93,11 @@ class SafetyChecker:
         self.logs: dict[int, ShadowLog] = {}
         self.elections = 0
 
-    def observe(
-        self,
-        node_id: int,
-        engine: Engine,
-        recovered: Recovered,
-        after_step: Callable[[Engine], None] | None = None,
-    ) -> ObservedEngine:
+    def observe(self, node_id: int, engine: Engine, recovered: Recovered) -> ObservedEngine:
         """Wrap a node's engine (again after each restart)."""
         self.logs[node_id] = ShadowLog(recovered)
         delivered = recovered.snapshot.index if recovered.snapshot is not None else 0
-        return ObservedEngine(node_id, engine, self, delivered, after_step)
+        return ObservedEngine(node_id, engine, self, delivered)
 
     def on_persist(self, node_id: int, persist: Persist, *, leads: bool) -> None:
         """Check a persistence step against Leader Append-Only and Log Matching."""
@@ -165,25 +158,17 @@ class ObservedEngine:
     """An engine with the checker looking over its shoulder."""
 
     def __init__(
-        self,
-        node_id: int,
-        engine: Engine,
-        checker: SafetyChecker,
-        delivered: int,
-        after_step: Callable[[Engine], None] | None,
+        self, node_id: int, engine: Engine, checker: SafetyChecker, delivered: int
     ) -> None:
         self.inner = engine
         self._node_id = node_id
         self._checker = checker
         self._delivered = delivered
-        self._after_step = after_step
         self._leads = False
 
     def step(self, event: Event) -> None:
-        """Pass the event in, then let the engine's own invariants be checked."""
+        """Pass the event in."""
         self.inner.step(event)
-        if self._after_step is not None:
-            self._after_step(self.inner)
 
     def take(self) -> Effects:
         """Pass the effects out, checked."""

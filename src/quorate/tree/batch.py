@@ -9,7 +9,8 @@ sent them; nothing is encoded again on the way to the leader, the log and apply.
     IDENTITY  kind u8 | session i64 | connection u64 | identities
     EXPIRE    kind u8 | as_of_ms i64 | count u32 | count * (session i64 | node u32
               | incarnation u64 | connection u64)
-    identities   count u8 | count * (scheme: length u16, UTF-8 | id: length u16, UTF-8)
+    REAP      kind u8 | count u32 | count * (path: length u32, bytes)
+    identities    count u8 | count * (scheme: length u16, UTF-8 | id: length u16, UTF-8)
 
 Connections are numbers of the node that sent the batch; apply adds node and incarnation.
 Credentials are never in a batch: an identity is the digest, not the password.
@@ -18,15 +19,15 @@ EXPIRE says what its proposer knew: at which time of the log, and by whom each s
 A proposal that arrives late (its node lost its leadership and the batch travelled on to the next
 leader) or crosses a new attachment of the session does nothing.
 
-Invariant: ``read_runs`` gives either a run whose every field lies within the payload, or an error;
+Invariant: ``read_run`` gives either a run whose every field lies within the payload, or an error;
 frames inside a run are checked where they enter (``protocol/connection.py``).
 """
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterator, Sequence
 from struct import Struct
-from struct import error as StructError
 from typing import NamedTuple, TypeAlias
 
 from quorate.errors import RemoteProtocolError
@@ -37,6 +38,7 @@ OPEN = 2
 ATTACH = 3
 IDENTITY = 4
 EXPIRE = 5
+REAP = 6
 
 Identity: TypeAlias = tuple[str, str]
 """Scheme and id, as in an ACL."""
@@ -47,6 +49,8 @@ _ATTACH_HEAD = Struct(">BqQI16s")
 _IDENTITY_HEAD = Struct(">BqQ")
 _EXPIRE_HEAD = Struct(">BqI")
 _HELD = Struct(">qIQQ")
+_REAP_HEAD = Struct(">BI")
+_PATH_LENGTH = Struct(">I")
 _COUNT = Struct(">B")
 _LENGTH = Struct(">H")
 _IDENTITIES_MAX = 255
@@ -104,7 +108,13 @@ class Expire(NamedTuple):
     sessions: tuple[Held, ...]
 
 
-Run: TypeAlias = Frames | Open | Attach | AddIdentities | Expire
+class Reap(NamedTuple):
+    """Containers and znodes with a TTL that seem to have outlived themselves."""
+
+    paths: tuple[bytes, ...]
+
+
+Run: TypeAlias = Frames | Open | Attach | AddIdentities | Expire | Reap
 
 
 def encode_frames_head(session_id: int, connection: int, length: int) -> bytes:
@@ -132,6 +142,29 @@ def encode_run(run: Run) -> bytes:
             assert len(sessions) <= _EXPIRE_MAX
             head = _EXPIRE_HEAD.pack(EXPIRE, as_of_ms, len(sessions))
             return head + b"".join(_HELD.pack(*held) for held in sessions)
+        case Reap(paths):
+            parts = [_REAP_HEAD.pack(REAP, len(paths))]
+            for path in paths:
+                parts += (_PATH_LENGTH.pack(len(path)), path)
+            return b"".join(parts)
+
+
+def read_run(payload: bytes, position: int) -> tuple[Run, int]:
+    """Read the run that begins at ``position``; give it and where the next one begins.
+
+    Raises:
+        RemoteProtocolError: no run begins there, or it is cut short.
+    """
+    reader = _READERS.get(payload[position])
+    if reader is None:
+        raise RemoteProtocolError(f"a run of unknown kind {payload[position]} in a batch")
+    try:
+        run, end = reader(payload, position)
+    except (struct.error, UnicodeDecodeError):
+        raise RemoteProtocolError("a batch with a damaged run") from None
+    if end > len(payload):
+        raise RemoteProtocolError("a batch ends in the middle of a run")
+    return run, end
 
 
 def read_runs(payload: bytes) -> Iterator[Run]:
@@ -140,17 +173,9 @@ def read_runs(payload: bytes) -> Iterator[Run]:
     Raises:
         RemoteProtocolError: the payload is no batch. Runs given before were sound.
     """
-    position, end = 0, len(payload)
-    while position < end:
-        reader = _READERS.get(payload[position])
-        if reader is None:
-            raise RemoteProtocolError(f"a run of unknown kind {payload[position]} in a batch")
-        try:
-            run, position = reader(payload, position)
-        except (StructError, UnicodeDecodeError):
-            raise RemoteProtocolError("a batch ends in the middle of a run") from None
-        if position > end:
-            raise RemoteProtocolError("a batch ends in the middle of a run")
+    position = 0
+    while position < len(payload):
+        run, position = read_run(payload, position)
         yield run
 
 
@@ -229,10 +254,23 @@ def _read_expire(payload: bytes, position: int) -> tuple[Run, int]:
     return Expire(as_of_ms, sessions), end
 
 
+def _read_reap(payload: bytes, position: int) -> tuple[Run, int]:
+    _kind, count = _REAP_HEAD.unpack_from(payload, position)
+    position += _REAP_HEAD.size
+    paths: list[bytes] = []
+    for _ in range(count):
+        (length,) = _PATH_LENGTH.unpack_from(payload, position)
+        position += _PATH_LENGTH.size
+        paths.append(payload[position : position + length])
+        position += length
+    return Reap(tuple(paths)), position
+
+
 _READERS = {
     FRAMES: _read_frames,
     OPEN: _read_open,
     ATTACH: _read_attach,
     IDENTITY: _read_identity,
     EXPIRE: _read_expire,
+    REAP: _read_reap,
 }

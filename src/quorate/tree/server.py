@@ -8,8 +8,8 @@ applied to the service; what the service wants to tell its clients leaves as one
 connection.
 
 Invariants:
-    * a node that has had no leader for ``leaderless_grace_ms`` lets its clients go, so that they
-      move to a node that serves (ZooKeeper's rule: without a quorum there is no service)
+    * what a turn applied reaches clients in the same turn
+    * the service hears of a change of leadership before it is asked for writes again
 """
 
 from __future__ import annotations
@@ -18,13 +18,16 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+from quorate import __version__
 from quorate.consensus.engine import NO_LEADER, Draw, Engine, Leadership
 from quorate.consensus.entry import Recovered, SnapshotMeta
 from quorate.consensus.membership import Configuration
 from quorate.consensus.registry import EngineSettings, create_engine
+from quorate.protocol.four_letter import ServerInfo
 from quorate.replication.replica import Replica
 from quorate.replication.turn import Channel, ReplicaSettings, Turn
-from quorate.tree.service import ClientService, ServiceSettings
+from quorate.tree.service import ClientService
+from quorate.tree.service_settings import ServiceSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,14 +36,16 @@ class ServerSettings:
 
     Attributes:
         engine_name: which consensus engine (``consensus/registry.py``).
-        leaderless_grace_ms: how long clients may stay on a node that knows no leader.
+        configuration_text: names and values for the four-letter word ``conf``.
+        environment_text: the same for ``envi``.
     """
 
     engine_name: str = "raft"
     engine: EngineSettings = field(default_factory=EngineSettings)
     replica: ReplicaSettings = field(default_factory=ReplicaSettings)
     service: ServiceSettings = field(default_factory=ServiceSettings)
-    leaderless_grace_ms: int = 4_000
+    configuration_text: dict[str, str] = field(default_factory=dict)
+    environment_text: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -94,14 +99,15 @@ class CoordinationServer:
         self.node_id = node_id
         self.settings = settings
         self._now_ms = now_ms
-        self._leaderless_since_ms: int | None = now_ms
-        self._let_go = False
+        self._started_ms = now_ms
         self.service = ClientService(
             node_id=node_id,
             incarnation=incarnation,
             settings=settings.service,
             random_bytes=random_bytes,
         )
+        self.service.info = self._info
+        self.service.set_serving(False, now_ms)
         engine = make_engine(
             settings.engine_name,
             node_id=node_id,
@@ -129,12 +135,6 @@ class CoordinationServer:
         self._now_ms = now_ms
         self.replica.tick(now_ms, wall_ms)
         self.service.tick(now_ms)
-        since = self._leaderless_since_ms
-        if since is None or self._let_go:
-            return
-        if now_ms - since >= self.settings.leaderless_grace_ms:
-            self._let_go = True
-            self.service.close_all()
 
     # ---- clients -------------------------------------------------------------------------------
 
@@ -202,8 +202,7 @@ class CoordinationServer:
     def take(self) -> ServerTurn:
         """Decide, and hand out everything to be done since the last call."""
         service, replica = self.service, self.replica
-        batch = service.take_batch()
-        if batch is not None:
+        while (batch := service.take_batch()) is not None:
             replica.submit(batch)
         for token in service.take_barriers():
             replica.read_barrier(token)
@@ -237,12 +236,7 @@ class CoordinationServer:
 
     def _on_leadership(self, leadership: Leadership) -> None:
         self.service.set_leading(leadership.established, self._now_ms)
-        if leadership.leader == NO_LEADER:
-            if self._leaderless_since_ms is None:
-                self._leaderless_since_ms = self._now_ms
-        else:
-            self._leaderless_since_ms = None
-            self._let_go = False
+        self.service.set_serving(self.is_serving(), self._now_ms)
 
     # ---- looking in ----------------------------------------------------------------------------
 
@@ -258,6 +252,28 @@ class CoordinationServer:
         if len(self.replica.engine.configuration().members) == 1:
             return "standalone"
         return "leader" if self.replica.leadership.leader == self.node_id else "follower"
+
+    def _info(self) -> ServerInfo:
+        """What four-letter words tell; asked only when one came."""
+        replica = self.replica.statistics()
+        peers = replica.engine.peers
+        synced = sum(1 for peer in peers if peer.match_index >= replica.engine.commit_index)
+        return ServerInfo(
+            mode=self.mode() if self.is_serving() else "",
+            node_id=self.node_id,
+            version=__version__,
+            uptime_ms=self._now_ms - self._started_ms,
+            peers=len(peers),
+            peers_synced=synced,
+            configuration=self.settings.configuration_text,
+            environment=self.settings.environment_text,
+            figures={
+                "zk_quorate_epoch": replica.engine.epoch,
+                "zk_quorate_leader": replica.engine.leader,
+                "zk_quorate_commit_index": replica.engine.commit_index,
+                "zk_quorate_applied_index": replica.applied_index,
+            },
+        )
 
     def status(self) -> dict[str, Any]:
         """Everything a status page shows, ready for JSON."""
@@ -279,6 +295,7 @@ class CoordinationServer:
             "commit_index": engine.commit_index,
             "applied_index": replica.applied_index,
             "last_index": engine.last_index,
+            "zxid": self.service.tree.zxid,
             "durable_index": engine.durable_index,
             "voters": list(voters),
             "failures_tolerated": max(0, alive - (len(voters) // 2 + 1)) if leads else None,

@@ -7,9 +7,9 @@ What the leader hears of another node's clients is old by up to one notice and i
 quarter of the timeout is added. With notices at most every quarter, a session is over between 1
 and 1.5 timeouts after its client was last heard.
 
-Touching is one look-up and one store. Deadlines lie in buckets of time; a bucket that falls due looks
-at its sessions and moves those that were heard meanwhile, so a session is looked at about once
-per timeout however often it is heard, and a tick without a due bucket costs nothing.
+Touching is one look-up and one store. Deadlines lie in buckets of time. When a bucket falls due
+its sessions that were heard meanwhile move to later ones, so a session is looked at about once per
+timeout however often it is heard, and a tick without a due bucket costs nothing.
 
 Knows numbers only: no znodes, no entries. Times are monotonic milliseconds handed in.
 """

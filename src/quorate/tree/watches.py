@@ -1,20 +1,16 @@
 """Who wants to be told about which znode: the watches of this node's connections.
 
 Local and soft: never replicated, never in a snapshot; a connection takes its watches with it.
-The tree calls ``fire`` while it applies a transaction and before it appends the reply, so an
-event is on its connection before any answer that shows the change.
+The tree calls ``fire`` (its side of the contract: ``tree/watching.py``) while it applies a
+transaction and before it appends the reply, so an event is on its connection before any answer
+that shows the change.
 
-One-shot watches are held per (connection, path, table). ``data`` is set by getData, by exists
-(also on a missing path), ``children`` by getChildren:
+One-shot watches are held per (connection, path, table). ``data`` is set by getData, and by exists
+also on a missing path; ``children`` by getChildren. Standing watches (addWatch) are not removed by
+firing and survive the znode. A persistent one stands in both tables of its path, beside a one-shot
+one if there is one (ZOOKEEPER-4466 lost either); a recursive one hears of creations, deletions and
+data changes of its path and of everything below it.
 
-    event              fires and removes
-    CREATED            data watches of the path
-    DELETED            data and child watches of the path, one event for a holder of both
-    DATA_CHANGED       data watches of the path
-    CHILDREN_CHANGED   child watches of the path (the parent of what was created or deleted)
-
-Standing watches (addWatch) are not removed by firing and survive the znode: PERSISTENT ones get
-all four events of their path, RECURSIVE ones the first three of their path and all below it.
 Nobody is told twice of one event. A holder that may not read the znode is not told at all
 (CVE-2024-23944), but a one-shot watch of it is gone all the same.
 
@@ -24,28 +20,23 @@ entry stays behind in either.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Hashable, Mapping
 from enum import IntEnum
-from struct import Struct
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Final, Protocol, TypeAlias
 
-_EVENT = Struct(">iiqiiii")
-_EVENT_XID = -1
-_SYNC_CONNECTED = 3
-_EVENT_BODY_BYTES = _EVENT.size - 4
+from quorate.protocol.zookeeper import EventType, Permission, WatchType, encode_event
+from quorate.tree.acl import OPEN_ACL, Acl
 
+_ONE_SHOT: Final = 1
+_STANDING: Final = 2
+_DELETED: Final = int(EventType.DELETED)
+_READ: Final = int(Permission.READ)
 
-class Event(IntEnum):
-    """What happened to a znode; the numbers are the protocol's."""
-
-    CREATED = 1
-    DELETED = 2
-    DATA_CHANGED = 3
-    CHILDREN_CHANGED = 4
+WATCHES_PER_CONNECTION_MAX: Final = 100_000
 
 
 class Kind(IntEnum):
-    """Which table a watch is in."""
+    """What kind of watch a connection holds on a path."""
 
     DATA = 0
     CHILDREN = 1
@@ -53,11 +44,20 @@ class Kind(IntEnum):
     RECURSIVE = 3
 
 
+_KINDS_OF_TYPE: Final[dict[int, tuple[Kind, ...]]] = {
+    WatchType.CHILDREN: (Kind.CHILDREN,),
+    WatchType.DATA: (Kind.DATA,),
+    WatchType.ANY: (Kind.DATA, Kind.CHILDREN, Kind.PERSISTENT, Kind.RECURSIVE),
+    WatchType.PERSISTENT: (Kind.PERSISTENT,),
+    WatchType.PERSISTENT_RECURSIVE: (Kind.RECURSIVE,),
+}
+
+
 class Watcher(Hashable, Protocol):
     """One connection of a client, as the holder of watches.
 
     Attributes:
-        session: whose identities decide what it may be told about.
+        session: has ``identities``, which decide what the connection may be told about.
     """
 
     session: Any
@@ -66,68 +66,91 @@ class Watcher(Hashable, Protocol):
         """Queue a complete event frame on the connection."""
 
     def refuse_watch(self) -> None:
-        """One watch too many was asked for; the connection can not be told what it expects."""
+        """One watch too many: the connection can not be told what it expects, and must end."""
 
 
-Holders: TypeAlias = dict[Watcher, None]
-Table: TypeAlias = dict[bytes, Holders]
+Table: TypeAlias = dict[bytes, dict[Any, int]]
+"""Path -> holder -> bits; holders in the order in which they came."""
 
 
-def encode_event(event: Event, path: bytes, zxid: int) -> bytes:
-    """Encode an event frame. Its zxid is the transaction's, as in ZooKeeper since 3.9."""
-    length = _EVENT_BODY_BYTES + len(path)
-    return _EVENT.pack(length, _EVENT_XID, zxid, 0, event, _SYNC_CONNECTED, len(path)) + path
-
-
-class Watches:
+class ClientWatches:
     """All watches of this node.
 
     Args:
-        per_watcher_max: most watches one connection may hold.
+        per_connection_max: most watches one connection may hold.
     """
 
-    def __init__(self, per_watcher_max: int = 100_000) -> None:
-        self.per_watcher_max = per_watcher_max
+    def __init__(self, per_connection_max: int = WATCHES_PER_CONNECTION_MAX) -> None:
+        self.per_connection_max = per_connection_max
         self.data: Table = {}
         self.children: Table = {}
-        self.persistent: Table = {}
         self.recursive: Table = {}
-        self._tables = (self.data, self.children, self.persistent, self.recursive)
         self._held: dict[Watcher, dict[tuple[Kind, bytes], None]] = {}
         self._count = 0
+        # Holders told of the last deletion by way of ``data``: the tree reports it to ``children``
+        # directly afterwards.
+        self._told: dict[Watcher, int] = {}
+        self._told_of = (b"", 0)
 
     def __len__(self) -> int:
         return self._count
 
-    def add(self, kind: Kind, path: bytes, watcher: Watcher) -> None:
-        """Set a watch; setting it again changes nothing. Standing kinds replace each other."""
-        held = self._held.setdefault(watcher, {})
+    def held_by(self, watcher: Watcher) -> int:
+        """How many watches a connection holds."""
+        return len(self._held.get(watcher, ()))
+
+    # ---- setting and removing ------------------------------------------------------------------
+
+    def add(self, table: Mapping[bytes, Any], path: bytes, watcher: Watcher) -> None:
+        """Arm a one-shot watch; arming it again changes nothing."""
+        assert table is self.data or table is self.children
+        self.arm(Kind.DATA if table is self.data else Kind.CHILDREN, path, watcher)
+
+    def arm(self, kind: Kind, path: bytes, watcher: Watcher) -> None:
+        """Set a watch of any kind. A standing watch replaces the other standing kind."""
+        held = self._held.get(watcher, {})
         if (kind, path) in held:
             return
-        if len(held) >= self.per_watcher_max:
+        if len(held) >= self.per_connection_max:
             watcher.refuse_watch()
             return
         if kind is Kind.PERSISTENT:
             self.remove(Kind.RECURSIVE, path, watcher)
         elif kind is Kind.RECURSIVE:
             self.remove(Kind.PERSISTENT, path, watcher)
-        self._held.setdefault(watcher, held)[kind, path] = None
-        self._tables[kind].setdefault(path, {})[watcher] = None
+        self._held.setdefault(watcher, {})[kind, path] = None
         self._count += 1
+        for table, bit in self._places(kind):
+            holders = table.setdefault(path, {})
+            holders[watcher] = holders.get(watcher, 0) | bit
 
     def holds(self, kind: Kind, path: bytes, watcher: Watcher) -> bool:
         """Whether this connection has this watch."""
-        return watcher in self._tables[kind].get(path, ())
+        return (kind, path) in self._held.get(watcher, ())
+
+    def holds_any(self, watch_type: int, path: bytes, watcher: Watcher) -> bool:
+        """Whether it has a watch of this type, in the words of checkWatches."""
+        return any(self.holds(kind, path, watcher) for kind in _KINDS_OF_TYPE.get(watch_type, ()))
+
+    def remove_all(self, watch_type: int, path: bytes, watcher: Watcher) -> bool:
+        """Take its watches of this type away, in the words of removeWatches; false: none."""
+        removed = False
+        for kind in _KINDS_OF_TYPE.get(watch_type, ()):
+            removed |= self.remove(kind, path, watcher)
+        return removed
 
     def remove(self, kind: Kind, path: bytes, watcher: Watcher) -> bool:
         """Take a watch away; false when there was none."""
-        holders = self._tables[kind].get(path)
-        if holders is None or watcher not in holders:
+        if not self.holds(kind, path, watcher):
             return False
-        del holders[watcher]
-        if not holders:
-            del self._tables[kind][path]
         self._let_go(kind, path, watcher)
+        for table, bit in self._places(kind):
+            holders = table[path]
+            holders[watcher] &= ~bit
+            if not holders[watcher]:
+                del holders[watcher]
+                if not holders:
+                    del table[path]
         return True
 
     def drop(self, watcher: Watcher) -> None:
@@ -135,54 +158,73 @@ class Watches:
         for kind, path in list(self._held.get(watcher, ())):
             removed = self.remove(kind, path, watcher)
             assert removed
-        # Present but empty after a refused first watch.
-        self._held.pop(watcher, None)
+        assert watcher not in self._held
+        self._told.pop(watcher, None)
 
-    def clear(self) -> None:
-        """Take all watches away."""
-        for table in self._tables:
-            table.clear()
-        self._held.clear()
-        self._count = 0
+    # ---- firing --------------------------------------------------------------------------------
 
     def fire(
-        self,
-        event: Event,
-        path: bytes,
-        zxid: int,
-        may_read: Callable[[Watcher], bool] | None = None,
+        self, table: Mapping[bytes, Any], event_type: int, path: bytes, zxid: int, acl: Acl
     ) -> None:
-        """Tell everybody who watches for this event, and remove their one-shot watches.
+        """Tell those who watch ``path`` in ``table`` and may read it; remove one-shot watches.
 
         Args:
-            event: what happened.
-            path: the znode; for ``CHILDREN_CHANGED`` the parent.
-            zxid: of the transaction.
-            may_read: whether a holder's session may read the znode; absent when all may.
+            table: ``data`` or ``children`` of this object.
+            event_type: an ``EventType``.
+            path: the znode; for a change of children the parent.
+            zxid: of the transaction; goes into the event, as in ZooKeeper since 3.9.
+            acl: of the znode as it is, or was when it is gone.
         """
-        told: Holders = {}
-        if event is not Event.CHILDREN_CHANGED:
-            self._take(Kind.DATA, path, told)
-        if event in (Event.DELETED, Event.CHILDREN_CHANGED):
-            self._take(Kind.CHILDREN, path, told)
-        if self.persistent:
-            told.update(self.persistent.get(path, {}))
-        if self.recursive and event is not Event.CHILDREN_CHANGED:
-            self._add_recursive(path, told)
+        in_data = table is self.data
+        told = self._take(self.data if in_data else self.children, path, in_data=in_data)
+        if in_data:
+            if self.recursive:
+                self._add_recursive(path, told)
+            if event_type == _DELETED:
+                self._told, self._told_of = told, (path, zxid)
+        elif event_type == _DELETED and self._told_of == (path, zxid):
+            told = {watcher: bits for watcher, bits in told.items() if watcher not in self._told}
         if not told:
             return
-        frame = encode_event(event, path, zxid)
+        frame = encode_event(event_type, path, zxid)
         for watcher in told:
-            if may_read is None or may_read(watcher):
+            if acl is OPEN_ACL or acl.permits(_READ, watcher.session.identities):
                 watcher.notify(frame)
 
-    def _take(self, kind: Kind, path: bytes, told: Holders) -> None:
-        """Move a path's one-shot holders from their table to those to be told."""
-        holders = self._tables[kind].pop(path, None)
-        if holders is not None:
-            for watcher in holders:
+    def _take(self, table: Table, path: bytes, *, in_data: bool) -> dict[Watcher, int]:
+        """Give the holders of a path and take their one-shot watches away."""
+        holders = table.pop(path, None)
+        if holders is None:
+            return {}
+        kind = Kind.DATA if in_data else Kind.CHILDREN
+        standing: dict[Watcher, int] = {}
+        for watcher, bits in holders.items():
+            if bits & _ONE_SHOT:
                 self._let_go(kind, path, watcher)
-            told.update(holders)
+            if bits & _STANDING:
+                standing[watcher] = _STANDING
+        if standing:
+            table[path] = standing
+        return holders
+
+    def _add_recursive(self, path: bytes, told: dict[Watcher, int]) -> None:
+        """Add the holders of recursive watches on the path and on everything above it."""
+        above = path
+        while True:
+            told.update(self.recursive.get(above, {}))
+            if above == b"/":
+                return
+            above = above[: above.rindex(b"/")] or b"/"
+
+    def _places(self, kind: Kind) -> tuple[tuple[Table, int], ...]:
+        """Where a kind of watch stands, and as what."""
+        if kind is Kind.DATA:
+            return ((self.data, _ONE_SHOT),)
+        if kind is Kind.CHILDREN:
+            return ((self.children, _ONE_SHOT),)
+        if kind is Kind.PERSISTENT:
+            return ((self.data, _STANDING), (self.children, _STANDING))
+        return ((self.recursive, _STANDING),)
 
     def _let_go(self, kind: Kind, path: bytes, watcher: Watcher) -> None:
         held = self._held[watcher]
@@ -191,12 +233,3 @@ class Watches:
             del self._held[watcher]
         self._count -= 1
         assert self._count >= 0
-
-    def _add_recursive(self, path: bytes, told: Holders) -> None:
-        """Add the holders of recursive watches on the path and on everything above it."""
-        above = path
-        while True:
-            told.update(self.recursive.get(above, {}))
-            if above == b"/":
-                return
-            above = above[: above.rindex(b"/")] or b"/"

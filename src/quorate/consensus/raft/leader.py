@@ -105,6 +105,7 @@ def flush(state: RaftState) -> None:
     """Once per turn: ship entries, the commit index and a heartbeat round, as far as due."""
     assert state.is_hard_durable, "a leader's term is on disk before it speaks"
     reads.begin_round(state)
+    state.shared_append = None
     last = state.log.last_index
     for peer in state.peers:
         if peer.next_index <= last or peer.state is PROBE:
@@ -142,7 +143,11 @@ def replicate(state: RaftState, peer: Progress) -> None:
 
 
 def send_append(state: RaftState, peer: Progress, *, with_entries: bool = True) -> None:
-    """Send one Append that starts at the member's next index; a snapshot if it is compacted."""
+    """Send one Append that starts at the member's next index; a snapshot if it is compacted.
+
+    Members at the same index get the very same object within a turn, so that it need be built
+    (and, by a driver that notices, encoded) only once.
+    """
     log = state.log
     previous = peer.next_index - 1
     previous_term = log.epoch_at(previous)
@@ -150,17 +155,22 @@ def send_append(state: RaftState, peer: Progress, *, with_entries: bool = True) 
         assert previous < log.base_index, "next is never beyond the end of our log"
         snapshots.begin_sending(state, peer)
         return
-    entries: list[Entry] = []
-    size = 0
-    if with_entries and previous < log.last_index:
-        entries, size = log.slice(previous + 1, state.settings.append_bytes_max)
-    commit = state.commit_index
-    append = Append(state.term, previous, previous_term, commit, entries)
+    shared = state.shared_append
+    if shared is not None and shared[0].prev_index == previous and with_entries:
+        append, size = shared
+    else:
+        entries: list[Entry] = []
+        size = 0
+        if with_entries and previous < log.last_index:
+            entries, size = log.slice(previous + 1, state.settings.append_bytes_max)
+        append = Append(state.term, previous, previous_term, state.commit_index, entries)
+        if with_entries:
+            state.shared_append = (append, size)
     state.out.messages.append((peer.node_id, append))
     if peer.state is REPLICATE:
-        peer.sent_commit = commit
-        if entries:
-            peer.sent(entries[-1].index, size)
+        peer.sent_commit = append.commit_index
+        if append.entries:
+            peer.sent(append.entries[-1].index, size)
 
 
 def _repair_losses(state: RaftState) -> None:

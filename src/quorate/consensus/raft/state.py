@@ -37,7 +37,7 @@ from quorate.consensus.membership import Configuration
 from quorate.consensus.progress import Progress
 from quorate.consensus.quorum import Quorum
 from quorate.consensus.raft.codec import decode_hard_state, encode_hard_state
-from quorate.consensus.raft.messages import RaftMessage, ReadReply
+from quorate.consensus.raft.messages import Append, RaftMessage, ReadReply
 from quorate.consensus.registry import EngineSettings
 from quorate.errors import CorruptData, InvariantBroken
 
@@ -141,6 +141,7 @@ class RaftState:
         self.matches: dict[int, int] = {}  # node -> durable index, own included
         self.actives: dict[int, int] = {}  # node -> when it last answered
         self.rounds: dict[int, int] = {}  # node -> latest heartbeat round it echoed
+        self.shared_append: tuple[Append, int] | None = None  # of this turn, with its size
         self.round = 0  # never reused while this process lives
         self.is_heartbeat_due = False
         self.heartbeat_deadline_ms = 0

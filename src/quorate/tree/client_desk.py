@@ -1,0 +1,505 @@
+"""The clients of this node: their connections, handshakes, requests and output.
+
+The half of ``ClientService`` that faces the driver. Chunks come in; requests for the log gather
+into a payload, reads are answered, output leaves as one write per connection and turn. Bounds on
+everything a client may cost are kept here. It refuses to know when and how batches are applied;
+``tree/service.py`` does that and gives the answers back.
+
+    client_received -> ClientConnection -> Client (order) -> take_batch
+                                           Client (output) -> take_writes
+
+Sketch: a chunk of 16 writes costs one slice, one 21-byte head and one queue entry on the way in;
+everything else is the scan. No object, callback or look-up per request.
+
+Invariants:
+    * runs of one connection are submitted in the order in which ``Client`` expects them back
+    * a closed connection is in no table; what of it is under way is applied without replies
+    * output is written before its connection is closed
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from typing import Final
+
+from quorate.errors import RemoteProtocolError
+from quorate.protocol.connection import ClientConnection, Piece
+from quorate.protocol.four_letter import ServerInfo, ServiceStatistics, answer_word
+from quorate.protocol.handshake import (
+    PASSWORD_BYTES,
+    encode_connected,
+    encode_refused,
+    parse_connect,
+)
+from quorate.protocol.zookeeper import REPLY_HEADER, REPLY_SIZE, REQUEST_HEADER, ErrorCode
+from quorate.tree.batch import (
+    AddIdentities,
+    Attach,
+    Identity,
+    Open,
+    Run,
+    encode_frames_head,
+    encode_run,
+)
+from quorate.tree.client import Client
+from quorate.tree.credentials import identities_of_auth
+from quorate.tree.service_settings import ServiceSettings
+from quorate.tree.session_keeper import SessionKeeper
+from quorate.tree.sessions import Owner, Session
+from quorate.tree.tree import Tree
+from quorate.tree.watch_requests import answer_watch_request
+from quorate.tree.watches import ClientWatches
+
+_BEFORE_SESSION: Final = frozenset({Piece.CONNECT, Piece.WORD, Piece.BROKEN})
+_OK: Final = int(ErrorCode.OK)
+
+
+class ClientDesk:
+    """Serves the clients of one node, but for what comes back from the log.
+
+    Args: see ``ClientService``.
+    """
+
+    def __init__(
+        self,
+        *,
+        node_id: int,
+        incarnation: int,
+        settings: ServiceSettings,
+        random_bytes: Callable[[int], bytes],
+        watches: ClientWatches | None = None,
+        tree: Tree | None = None,
+    ) -> None:
+        assert node_id >= 1
+        self.node_id = node_id
+        self.incarnation = incarnation
+        self.settings = settings
+        self.watches = watches or ClientWatches(settings.watches_per_connection_max)
+        self.tree = tree or Tree(self.watches)
+        assert self.tree.watches is self.watches
+        self.info: Callable[[], ServerInfo] = ServerInfo
+        self.now_ms = 0
+        self._random_bytes = random_bytes
+        self._keeper = SessionKeeper(settings)
+        self._clients: dict[int, Client] = {}
+        self._by_address: Counter[str] = Counter()
+        self._handshake_due_ms: dict[int, int] = {}  # in the order of opening, so of deadlines
+        self._unserved_since_ms: int | None = None
+        # Towards the log.
+        self._parts: list[tuple[bytes, bytes]] = []  # head and frames of each run
+        self._in_log_bytes = 0
+        self._in_log_runs = 0
+        self._token = 0  # of the newest read point
+        self._token_open = False  # whether it is still to be asked for
+        self._barriers: dict[int, list[Client]] = {}
+        # Towards the driver.
+        self._dirty: list[Client] = []  # have output
+        self._doomed: list[Client] = []  # to be closed at the end of the turn
+        self._full: list[Client] = []  # filled their output this turn
+        self._full_before: list[Client] = []  # an earlier turn, which has been written since
+        self._closings: list[int] = []
+        self._pauses: list[int] = []
+        self._paused: dict[int, Client] = {}
+        # Figures.
+        self._refused = self._broken = self._expired = 0
+        self._packets_in = self._packets_out = self._bytes_in = self._bytes_out = 0
+        self._latency_count = self._latency_sum = self._latency_max = 0
+        self._latency_min = -1
+
+    # ---- the driver tells ----------------------------------------------------------------------
+
+    def client_opened(self, connection: int, address: str, now_ms: int) -> None:
+        """A client connected from this host; the number is never used again in this process."""
+        assert connection not in self._clients
+        self.now_ms = now_ms
+        settings = self.settings
+        if (
+            len(self._clients) >= settings.connections_max
+            or self._by_address[address] >= settings.connections_per_address_max
+        ):
+            self._refused += 1
+            self._closings.append(connection)
+            return
+        self._clients[connection] = Client(
+            connection,
+            address,
+            ClientConnection(settings.frame_bytes_max),
+            dirty=self._dirty,
+            doomed=self._doomed,
+        )
+        self._by_address[address] += 1
+        self._handshake_due_ms[connection] = now_ms + settings.handshake_timeout_ms
+
+    def client_received(self, connection: int, data: bytes, now_ms: int) -> None:
+        """A client sent these bytes; they may be anything."""
+        client = self._clients.get(connection)
+        if client is None:
+            return
+        self.now_ms = now_ms
+        self._bytes_in += len(data)
+        if client.session is not None:
+            self._keeper.hear(client.session.session_id, now_ms)
+        for kind, piece in client.bytes_in.receive(data):
+            if client.ended:
+                return
+            if kind in _BEFORE_SESSION:
+                self._take_opening(client, kind, piece)
+            elif kind is Piece.READ and client.is_idle:
+                self.answer(client, kind, piece)
+            else:
+                client.take_in(kind, piece, self)
+        if not client.paused and self._asks_too_much(client):
+            self._pause(client)
+
+    def client_closed(self, connection: int) -> None:
+        """A client's connection is gone. Its session stays."""
+        client = self._clients.get(connection)
+        if client is not None:
+            self._end(client)
+            client.out.clear()
+
+    def client_congested(self, connection: int, congested: bool) -> None:
+        """The driver holds too much output for this client, or does no more."""
+        client = self._clients.get(connection)
+        if client is None:
+            return
+        client.congested = congested
+        if congested:
+            client.full = True
+            if not client.paused:
+                self._pause(client)
+        else:
+            self._make_room(client)
+
+    def set_serving(self, serving: bool, now_ms: int) -> None:
+        """Whether a leader is known. Without one, clients are let go before their sessions end.
+
+        Pings are answered here, so a client of a node that is cut off would believe in its session
+        while the others end it. It is let go after a third of its timeout, in time to go elsewhere.
+        """
+        self.now_ms = now_ms
+        if serving:
+            self._unserved_since_ms = None
+        elif self._unserved_since_ms is None:
+            self._unserved_since_ms = now_ms
+
+    def close_all(self) -> None:
+        """Let every client go."""
+        for client in list(self._clients.values()):
+            self._close(client)
+
+    # ---- between the log and us ----------------------------------------------------------------
+
+    def take_batch(self) -> bytes | None:
+        """What clients asked of the log, as one payload; call again until there is nothing."""
+        parts = self._parts
+        if not parts:
+            return None
+        count, size = 0, 0
+        for head, frames in parts:
+            if count and size + len(head) + len(frames) > self.settings.batch_bytes_max:
+                break
+            size += len(head) + len(frames)
+            count += 1
+        payload = b"".join([piece for part in parts[:count] for piece in part])
+        del parts[:count]
+        return payload
+
+    def take_barriers(self) -> list[int]:
+        """Read points that clients wait for: tokens to hand back with ``barrier_released``."""
+        if not self._token_open:
+            return []
+        self._token_open = False
+        return [self._token]
+
+    def barrier_released(self, token: int) -> None:
+        """Everything up to this read point has been applied here."""
+        waiting = self._barriers.pop(token, [])
+        for client in waiting:
+            if not client.ended:
+                client.release_sync()
+        for client in waiting:
+            if not client.ended:
+                client.advance(self)
+
+    # ---- handshake -----------------------------------------------------------------------------
+
+    def _take_opening(self, client: Client, kind: Piece, piece: bytes) -> None:
+        if kind is Piece.CONNECT:
+            try:
+                self._connect(client, piece)
+            except RemoteProtocolError:
+                self._break(client)
+        elif kind is Piece.WORD:
+            self._answer_word(client, piece)
+        else:
+            assert kind is Piece.BROKEN
+            self._break(client)
+
+    def _connect(self, client: Client, body: bytes) -> None:
+        request = parse_connect(body)
+        client.has_read_only = request.has_read_only
+        self._handshake_due_ms.pop(client.number, None)
+        if request.last_zxid_seen > self.tree.zxid:
+            self._close(client)  # it has seen what we have not: it must go to another node
+            return
+        timeout_ms = self.settings.negotiate_timeout_ms(request.timeout_ms)
+        client.timeout_ms = timeout_ms
+        identities: tuple[Identity, ...] = (("ip", client.address),)
+        session_id = request.session_id
+        if session_id == 0:
+            password = self._random_bytes(PASSWORD_BYTES)
+            self._submit_run(Open(client.number, timeout_ms, password, identities))
+        elif session_id > self.tree.zxid or session_id in self.tree.sessions:
+            password = request.password
+            self._submit_run(Attach(session_id, client.number, timeout_ms, password, identities))
+        else:  # its id is the zxid that opened it, which we have applied: it is over
+            self._refuse_session(client)
+
+    def _welcome(self, client: Client, session: Session) -> None:
+        """Its handshake is through the log: answer it, and what came behind it."""
+        assert client.session is None
+        client.session = session
+        client.notify(
+            encode_connected(
+                session.timeout_ms,
+                session.session_id,
+                session.password,
+                has_read_only=client.has_read_only,
+            )
+        )
+        client.advance(self)
+
+    def _refuse_session(self, client: Client) -> None:
+        client.notify(encode_refused(has_read_only=client.has_read_only))
+        self._close(client)
+
+    def _answer_word(self, client: Client, word: bytes) -> None:
+        clients = tuple(map(_describe_client, self._clients.values())) if word == b"stat" else ()
+        statistics = self.statistics()._replace(clients=clients)
+        client.notify(answer_word(word, self.info(), statistics))
+        self._close(client)
+
+    # ---- Desk: what a client's requests need -----------------------------------------------------
+
+    def submit(self, client: Client, kind: Piece, frames: bytes) -> bool:
+        """Send a request to the log; false when it will be refused without asking the log."""
+        session = client.session
+        assert session is not None
+        if kind is Piece.AUTH:
+            identities = identities_of_auth(frames, self.settings.super_digest)
+            if not identities:
+                return False
+            self._submit_run(AddIdentities(session.session_id, client.number, identities))
+            return True
+        size = len(frames)
+        self._parts.append((encode_frames_head(session.session_id, client.number, size), frames))
+        self._in_log_bytes += size
+        self._in_log_runs += 1
+        return True
+
+    def ask_read_point(self, client: Client) -> int:
+        """The read point of this turn; all syncs of a turn share it."""
+        if not self._token_open:
+            self._token += 1
+            self._token_open = True
+            self._barriers[self._token] = []
+        self._barriers[self._token].append(client)
+        return self._token
+
+    def is_waiting(self, token: int) -> bool:
+        """Whether this read point is still outstanding."""
+        return token in self._barriers
+
+    def answer(self, client: Client, kind: Piece, frame: bytes) -> None:
+        """Answer a request from what this node knows."""
+        if client.ended:
+            return
+        self._packets_in += 1
+        session = client.session
+        assert session is not None
+        try:
+            if kind is Piece.READ:
+                out = client.out
+                if not out:
+                    self._dirty.append(client)
+                self.tree.read(session, frame, client, out)
+                self._packets_out += 1
+                client.out_bytes += len(out[-1])
+                if client.out_bytes > self.settings.output_bytes_max and not client.full:
+                    client.full = True
+                    self._full.append(client)
+            else:
+                self._answer_rare(client, kind, frame)
+        except RemoteProtocolError:
+            self._break(client)
+
+    def _answer_rare(self, client: Client, kind: Piece, frame: bytes) -> None:
+        _length, xid, _opcode = REQUEST_HEADER.unpack_from(frame)
+        if kind is Piece.PING:
+            self._reply(client, xid, _OK)
+        elif kind is Piece.SYNC:
+            self._reply(client, xid, _OK, frame[REQUEST_HEADER.size :])  # the path, as it came
+        elif kind is Piece.WATCH:
+            self._packets_out += 1
+            client.notify(answer_watch_request(client, frame, self.tree, self.watches))
+        elif kind is Piece.AUTH:
+            self._reply(client, xid, ErrorCode.AUTH_FAILED)
+            self._close(client)
+        else:
+            assert kind is Piece.UNKNOWN
+            self._reply(client, xid, ErrorCode.UNIMPLEMENTED)
+
+    def _reply(self, client: Client, xid: int, error: int, body: bytes = b"") -> None:
+        self._packets_out += 1
+        client.notify(REPLY_HEADER.pack(REPLY_SIZE + len(body), xid, self.tree.zxid, error) + body)
+
+    def _submit_run(self, run: Run) -> None:
+        self._parts.append((encode_run(run), b""))
+
+    # ---- the driver asks -----------------------------------------------------------------------
+
+    def take_writes(self) -> list[tuple[int, bytes]]:
+        """Output of this turn: one piece of bytes per connection."""
+        for client in self._full_before:
+            if not client.congested and not client.ended:
+                self._make_room(client)
+        for client in self._doomed:
+            self._close(client)
+        self._doomed.clear()
+        writes = []
+        for client in self._dirty:
+            out = client.out
+            if out:  # empty: it hung up meanwhile
+                data = out[0] if len(out) == 1 else b"".join(out)
+                self._bytes_out += len(data)
+                writes.append((client.number, data))
+                out.clear()
+                client.out_bytes = 0
+        self._dirty.clear()
+        self._full_before = self._full
+        self._full = []
+        return writes
+
+    def take_closings(self) -> list[int]:
+        """Connections to be closed once their output has left."""
+        closings, self._closings = self._closings, []
+        return closings
+
+    def take_pauses(self) -> list[int]:
+        """Connections not to be read from for now."""
+        pauses, self._pauses = self._pauses, []
+        return [connection for connection in pauses if connection in self._paused]
+
+    def take_resumes(self) -> list[int]:
+        """Connections to be read from again. Taken after ``take_pauses``."""
+        if not self._paused or self._in_log_bytes > self.settings.outstanding_bytes_max // 2:
+            return []
+        enough = self.settings.connection_outstanding_bytes_max // 2
+        resumed = [
+            client
+            for client in self._paused.values()
+            if client.outstanding_bytes <= enough and not client.congested
+        ]
+        for client in resumed:
+            client.paused = False
+            del self._paused[client.number]
+        return [client.number for client in resumed]
+
+    def statistics(self) -> ServiceStatistics:
+        """Figures since the start of this process."""
+        tree = self.tree
+        return ServiceStatistics(
+            connections=len(self._clients),
+            connections_refused=self._refused,
+            sessions=len(tree.sessions),
+            znodes=len(tree.znodes),
+            watches=len(self.watches),
+            outstanding_runs=self._in_log_runs,
+            outstanding_bytes=self._in_log_bytes,
+            packets_received=self._packets_in,
+            packets_sent=self._packets_out,
+            bytes_received=self._bytes_in,
+            bytes_sent=self._bytes_out,
+            latency_min_ms=max(self._latency_min, 0),
+            latency_max_ms=self._latency_max,
+            latency_sum_ms=self._latency_sum,
+            latency_count=self._latency_count,
+            expired=self._expired,
+            protocol_errors=self._broken,
+            zxid=tree.zxid,
+        )
+
+    # ---- ends and bounds -----------------------------------------------------------------------
+
+    def _close(self, client: Client) -> None:
+        """Let a client go once its output is written."""
+        if not client.ended:
+            self._end(client)
+            self._closings.append(client.number)
+
+    def _break(self, client: Client) -> None:
+        """Let a client go that does not speak the protocol."""
+        self._broken += 1
+        self._close(client)
+
+    def _end(self, client: Client) -> None:
+        """Take a client out of every table."""
+        assert not client.ended
+        client.ended = True
+        del self._clients[client.number]
+        self._handshake_due_ms.pop(client.number, None)
+        self._paused.pop(client.number, None)
+        self._by_address[client.address] -= 1
+        if not self._by_address[client.address]:
+            del self._by_address[client.address]
+        client.drop_requests()
+        self.watches.drop(client)
+
+    def _close_attachment(self, owner: Owner) -> None:
+        """Its session is over or elsewhere: let our client of this attachment go, if it is ours."""
+        node, incarnation, connection = owner
+        if (node, incarnation) == (self.node_id, self.incarnation):
+            client = self._clients.get(connection)
+            if client is not None:
+                self._close(client)
+
+    def _let_clients_go(self, unserved_ms: int) -> None:
+        """Nobody leads: close those who have waited for a third of their timeout."""
+        shortest_ms = self.settings.session_timeout_min_ms
+        for client in list(self._clients.values()):
+            is_waiting = client.timeout_ms > 0  # others may still ask four-letter words
+            if is_waiting and unserved_ms >= max(client.timeout_ms, shortest_ms) // 3:
+                self._close(client)
+
+    def _asks_too_much(self, client: Client) -> bool:
+        return (
+            client.outstanding_bytes > self.settings.connection_outstanding_bytes_max
+            or self._in_log_bytes > self.settings.outstanding_bytes_max
+        )
+
+    def _pause(self, client: Client) -> None:
+        client.paused = True
+        self._paused[client.number] = client
+        self._pauses.append(client.number)
+
+    def _make_room(self, client: Client) -> None:
+        """Its output has left: go on answering."""
+        client.full = False
+        client.advance(self)
+
+    def _count_answers(self, count: int, latency_ms: int) -> None:
+        self._packets_in += count
+        self._packets_out += count
+        self._latency_count += count
+        self._latency_sum += latency_ms * count
+        if latency_ms > self._latency_max:
+            self._latency_max = latency_ms
+        if self._latency_min < 0 or latency_ms < self._latency_min:
+            self._latency_min = latency_ms
+
+
+def _describe_client(client: Client) -> str:
+    waiting = len(client.pending) + len(client.held)
+    return f"/{client.address}[{int(client.session is not None)}](queued={waiting})"
