@@ -16,18 +16,16 @@ _CREDENTIALS_BYTES_MAX = 4096
 def identities_of_auth(frame: bytes, super_digest: str) -> tuple[Identity, ...]:
     """Read an ``auth`` request and say who its sender is now; empty: authentication fails.
 
-    The scheme ``digest`` never fails for a wrong password: it proves another identity.
-
-    Raises:
-        RemoteProtocolError: the frame is malformed; close the connection.
+    The scheme ``digest`` never fails for a wrong password: it proves another identity. Malformed
+    requests fail.
     """
-    request = decode_auth_request(frame, REQUEST_HEADER.size)
+    try:
+        request = decode_auth_request(frame, REQUEST_HEADER.size)
+        user = request.auth.partition(b":")[0].decode()
+    except (RemoteProtocolError, UnicodeDecodeError):
+        return ()
     if request.scheme != "digest" or len(request.auth) > _CREDENTIALS_BYTES_MAX:
         return ()
-    try:
-        user = request.auth.partition(b":")[0].decode()
-    except UnicodeDecodeError:
-        raise RemoteProtocolError("the user name of an auth request is not UTF-8") from None
     # SHA-1 is the protocol's choice: these very digests stand in ACLs.
     digest = b64encode(sha1(request.auth, usedforsecurity=False).digest()).decode()
     identity = f"{user}:{digest}"

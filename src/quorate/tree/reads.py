@@ -103,6 +103,7 @@ def _encode_data(xid: int, zxid: int, znode: Znode) -> bytes:
     """A whole getData reply; encode_stat written out, because this is the hottest read."""
     data = znode.data
     children = znode.children
+    owner = znode.ephemeral_owner
     size = len(data) if data else 0
     stat = _STAT_PACK(
         znode.czxid,
@@ -112,7 +113,7 @@ def _encode_data(xid: int, zxid: int, znode: Znode) -> bytes:
         znode.version,
         znode.cversion,
         znode.aversion,
-        znode.ephemeral_owner,
+        owner if owner > 0 else 0,
         size,
         len(children) if children else 0,
         znode.pzxid,
@@ -215,9 +216,14 @@ def _get_children2(request: _Request, reader: Reader) -> bytes:
     return request.reply(names, encode_stat(znode))
 
 
+REPLY_SIZE_MAX: Final = 64 * 1024 * 1024
+"""What a multiRead may answer: its parts can name one large znode again and again."""
+
+
 def _multi_read(request: _Request, reader: Reader) -> bytes:
     """Several getData and getChildren in one request; each part fails alone."""
     results: list[bytes] = []
+    size = 0
     try:
         while True:
             opcode, is_end, _ = reader.int32(), reader.boolean(), reader.int32()
@@ -226,7 +232,11 @@ def _multi_read(request: _Request, reader: Reader) -> bytes:
             if opcode not in {OpCode.GET_DATA, OpCode.GET_CHILDREN}:
                 raise Refused(ErrorCode.MARSHALLING_ERROR)
             path, _ = reader.string(), reader.boolean()
-            results += _read_part(request, opcode, path)
+            part = _read_part(request, opcode, path)
+            size += sum(map(len, part))
+            if size > REPLY_SIZE_MAX:
+                raise Refused(ErrorCode.BAD_ARGUMENTS)
+            results += part
     except RemoteProtocolError:
         raise Refused(ErrorCode.MARSHALLING_ERROR) from None
 
@@ -274,6 +284,7 @@ def encode_stat_reply(xid: int, zxid: int, znode: Znode) -> bytes:
     """A whole reply whose body is a Stat: that of exists, setData and setACL."""
     data = znode.data
     children = znode.children
+    owner = znode.ephemeral_owner
     return STAT_REPLY.pack(
         _STAT_REPLY_SIZE,
         xid,
@@ -286,7 +297,7 @@ def encode_stat_reply(xid: int, zxid: int, znode: Znode) -> bytes:
         znode.version,
         znode.cversion,
         znode.aversion,
-        znode.ephemeral_owner,
+        owner if owner > 0 else 0,
         len(data) if data else 0,
         len(children) if children else 0,
         znode.pzxid,

@@ -67,9 +67,13 @@ def next_version(version: int) -> int:
 
 
 def encode_stat(znode: Znode) -> bytes:
-    """The Stat of a znode as it goes over the wire."""
+    """The Stat of a znode as it goes over the wire.
+
+    Containers and znodes with a TTL show no owner (measured): they are not ephemeral to a client.
+    """
     data = znode.data
     children = znode.children
+    owner = znode.ephemeral_owner
     return STAT.pack(
         znode.czxid,
         znode.mzxid,
@@ -78,7 +82,7 @@ def encode_stat(znode: Znode) -> bytes:
         znode.version,
         znode.cversion,
         znode.aversion,
-        znode.ephemeral_owner,
+        owner if owner > 0 else 0,
         len(data) if data else 0,
         len(children) if children else 0,
         znode.pzxid,

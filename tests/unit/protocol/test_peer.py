@@ -1,0 +1,102 @@
+"""Frames between nodes."""
+
+from contextlib import suppress
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from quorate.errors import RemoteProtocolError
+from quorate.protocol.peer import (
+    HELLO_BYTES_MAX,
+    HELLO_CHANNEL,
+    Hello,
+    PeerConnection,
+    encode_frame,
+)
+
+HELLO = Hello("cluster", 3, "directory", 7, 99)
+
+
+def frame(channel, payload):
+    return b"".join(encode_frame(channel, payload))
+
+
+def opened(frame_bytes_max=10_000):
+    connection = PeerConnection(frame_bytes_max)
+    assert connection.receive(frame(HELLO_CHANNEL, HELLO.encode())) == []
+    return connection
+
+
+def test_the_hello_is_kept_and_not_given():
+    """Who speaks is known before anything is delivered."""
+    assert opened().hello == HELLO
+
+
+@given(
+    frames=st.lists(st.tuples(st.integers(1, 255), st.binary(max_size=60)), max_size=8),
+    cuts=st.lists(st.integers(1, 80), max_size=30),
+)
+def test_frames_come_out_as_they_went_in_wherever_they_are_cut(frames, cuts):
+    """Chunks have no meaning."""
+    stream = frame(HELLO_CHANNEL, HELLO.encode()) + b"".join(frame(*f) for f in frames)
+    connection = PeerConnection()
+    received = []
+    for cut in [*cuts, len(stream)]:
+        received += connection.receive(stream[:cut])
+        stream = stream[cut:]
+    assert received == frames
+
+
+@given(position=st.integers(0, 40), bit=st.integers(0, 7))
+def test_a_flipped_bit_is_never_delivered(position, bit):
+    """A damaged frame is an error or waits for more; it is never taken for another."""
+    damaged = bytearray(frame(5, b"x" * 32))
+    damaged[position] ^= 1 << bit
+    connection = opened()
+    try:
+        assert connection.receive(bytes(damaged)) == []
+    except RemoteProtocolError:
+        with pytest.raises(RemoteProtocolError):
+            connection.receive(frame(5, b"good"))
+
+
+@given(st.binary(min_size=9, max_size=700))
+def test_strangers_get_an_error_and_little_memory(data):
+    """Bytes that open with no hello raise, or wait within the hello's bound."""
+    connection = PeerConnection()
+    try:
+        assert connection.receive(data) == []
+    except RemoteProtocolError:
+        return
+    assert connection._held_bytes < HELLO_BYTES_MAX + 8
+
+
+def test_a_long_frame_is_refused_before_it_is_kept():
+    """The length is enough to say no: before the hello a small one, afterwards the setting."""
+    with pytest.raises(RemoteProtocolError, match="at most 512"):
+        PeerConnection().receive(frame(HELLO_CHANNEL, bytes(600))[:12])
+    with pytest.raises(RemoteProtocolError, match="at most 10000"):
+        opened().receive(frame(1, bytes(10_000))[:12])
+    assert opened().receive(frame(1, bytes(9_999))) == [(1, bytes(9_999))]
+
+
+def test_only_one_hello_opens_a_link():
+    """A first frame that is none and a second hello are errors."""
+    with pytest.raises(RemoteProtocolError, match="open with a hello"):
+        PeerConnection().receive(frame(1, HELLO.encode()))
+    with pytest.raises(RemoteProtocolError, match="second hello"):
+        opened().receive(frame(HELLO_CHANNEL, HELLO.encode()))
+
+
+def test_a_hello_of_another_version_says_what_to_do():
+    """Mixed releases are told apart from strangers."""
+    with pytest.raises(RemoteProtocolError, match="version 2"):
+        Hello.decode(HELLO._replace(version=2).encode())
+
+
+@given(st.binary(max_size=80))
+def test_damaged_hellos_are_errors(tail):
+    """Nothing but ``RemoteProtocolError`` comes out of ``decode``."""
+    with suppress(RemoteProtocolError):
+        Hello.decode(HELLO.encode()[:20] + tail)
