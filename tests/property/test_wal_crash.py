@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from quorate.consensus.entry import Entry, Persist, Recovered, SnapshotChunk, SnapshotMeta
 from quorate.errors import DiskFailed, QuorateError
 from quorate.simulation.disk import VirtualDisk, VirtualFile
+from quorate.storage import store
 from quorate.storage.settings import StorageSettings
 from quorate.storage.snapshot import SnapshotWriter
 from quorate.storage.store import Store
@@ -210,16 +211,26 @@ def run_until_failure(node: Node, story) -> None:
         story(node)
 
 
-def recover_and_go_on(node: Node, draw) -> None:
-    """Crash, start (crashing once more on the way), write on, and start again."""
-    node.disk.crash(draw)
-    node.disk.fail_after(draw(12))
-    try:
-        node.open()
-    except DiskFailed:
+def go_down(node: Node, draw) -> None:
+    if draw(2):
         node.disk.crash(draw)
     else:
-        node.disk.fail_after(1 << 30)
+        node.disk.restart()
+
+
+def recover_and_go_on(node: Node, draw) -> None:
+    """Go down, start (going down once more on the way), write on, and start again.
+
+    Going down is a power failure, or the death of the process alone: then a start sees bytes and
+    names that are not durable yet, and must make them so before it shows them to anybody.
+    """
+    go_down(node, draw)
+    node.disk.fail_after(draw(16))
+    with suppress(DiskFailed):
+        node.open()
+    go_down(node, draw)
+    node.open()
+    node.disk.crash(draw)
     node.open()
     node.append(2, 20)
     node.append(7, 20)
@@ -375,3 +386,48 @@ def test_mutant_keeping_a_conflicting_log_beside_a_snapshot_is_caught(monkeypatc
     """Known bug 45: a crash between the snapshot's rename and the log's reset leaves both."""
     monkeypatch.setattr("quorate.storage.store._contradicts", lambda image, snapshot: False)
     assert_caught()
+
+
+def test_mutant_trusting_bytes_that_only_the_page_cache_holds_is_caught(monkeypatch):
+    """After a killed process the newest group may be readable and not durable."""
+    monkeypatch.setattr(Wal, "_renew_tail", lambda self, begin: None)
+    assert_caught()
+
+
+def test_mutant_trusting_names_that_are_not_durable_is_caught(monkeypatch):
+    """A recovery that builds on an un-synced rename loses the file in the next power failure."""
+
+    def recover(disk, *arguments):
+        disk.sync_directory = lambda: None
+        try:
+            return original(disk, *arguments)
+        finally:
+            del disk.sync_directory
+
+    original = store._recover
+    monkeypatch.setattr(store, "_recover", recover)
+    assert_caught()
+
+
+@pytest.mark.parametrize("keeps", [False, True], ids=["group lost", "group in the page cache"])
+def test_after_a_failed_fsync_a_restart_never_shows_what_a_crash_can_still_take(keeps):
+    """The kernel forgot the pages of a failed fsync, yet shows them: start must write them anew."""
+    node = Node(VirtualDisk(sector_bytes=64))
+    node.open()
+    node.append(3, 1)
+
+    def refuse(operation: str, name: str) -> None:
+        if operation == "sync":
+            raise DiskFailed(f"cannot sync {name}: Input/output error (EIO)")
+
+    node.disk.hook = refuse
+    with pytest.raises(DiskFailed):
+        node.append(2, 1)
+    node.disk.hook = None
+    if keeps:
+        node.disk.restart()
+        node.open()
+        assert len(node.state.entries) == 5
+    node.disk.crash(lambda n: 0)
+    node.open()
+    assert len(node.state.entries) == (5 if keeps else 3)

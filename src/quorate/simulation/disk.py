@@ -91,11 +91,11 @@ class VirtualFile:
         self._disk = disk
         self._inode = inode
         self._name = name
-        self._boot = disk.crashes
+        self._boot = disk.boots
         self._open = True
 
     def _enter(self, operation: str) -> None:
-        if not self._open or self._boot != self._disk.crashes:
+        if not self._open or self._boot != self._disk.boots:
             raise DiskFailed(f"cannot {operation} {self._name}: the file is closed (EBADF)")
         self._disk.enter(operation, self._name)
 
@@ -114,8 +114,17 @@ class VirtualFile:
         _apply(self._inode.current, offset, data)
 
     def sync(self) -> None:
-        """Make everything written so far durable."""
-        self._enter("sync")
+        """Make everything written so far durable.
+
+        When the hook refuses, the un-synced writes stay readable and are forgotten by every later
+        sync, as on Linux after EIO (ATC '20).
+        """
+        try:
+            self._enter("sync")
+        except DiskFailed:
+            if not self._disk.is_dead:
+                self._inode.pending.clear()
+            raise
         for offset, data in self._inode.pending:
             _apply(self._inode.durable, offset, data)
         self._inode.pending.clear()
@@ -161,13 +170,13 @@ class VirtualDisk:
 
     Attributes:
         hook: see ``Hook``; the simulator's way to make operations fail. None: never.
-        crashes: how often ``crash`` was called.
+        boots: how often ``crash`` or ``restart`` was called.
     """
 
     def __init__(self, *, sector_bytes: int = 512) -> None:
         assert sector_bytes > 0
         self.hook: Hook | None = None
-        self.crashes = 0
+        self.boots = 0
         self._sector_bytes = sector_bytes
         self._names: dict[str, _Inode] = {}
         self._durable_names: dict[str, _Inode] = {}
@@ -229,7 +238,14 @@ class VirtualDisk:
             if inode.pending:
                 self._settle(inode, draw)
             inode.current = bytearray(inode.durable)
-        self.crashes += 1
+        self.restart()
+
+    def restart(self) -> None:
+        """The process dies and the machine lives on: handles are dead, nothing is lost.
+
+        Nothing is synced either: what a new process reads may still vanish in a crash.
+        """
+        self.boots += 1
         self._budget = None
         self._dead = ""
 
@@ -256,10 +272,10 @@ class VirtualDisk:
         twin = VirtualDisk(sector_bytes=self._sector_bytes)
         inodes = [*self._names.values(), *self._durable_names.values()]
         inodes += [change.inode for change in self._pending]
-        twins = {id(inode): inode.copy() for inode in inodes}
-        twin._names = {name: twins[id(i)] for name, i in self._names.items()}
-        twin._durable_names = {name: twins[id(i)] for name, i in self._durable_names.items()}
-        twin._pending = [c._replace(inode=twins[id(c.inode)]) for c in self._pending]
+        twins = {inode: inode.copy() for inode in inodes}
+        twin._names = {name: twins[i] for name, i in self._names.items()}
+        twin._durable_names = {name: twins[i] for name, i in self._durable_names.items()}
+        twin._pending = [c._replace(inode=twins[c.inode]) for c in self._pending]
         return twin
 
     def counts(self) -> DiskCounts:
@@ -272,6 +288,11 @@ class VirtualDisk:
             syncs=counts["sync"],
             directory_syncs=counts["sync_directory"],
         )
+
+    @property
+    def is_dead(self) -> bool:
+        """Whether the budget of ``fail_after`` is used up."""
+        return bool(self._dead)
 
     # ---- called by VirtualFile -----------------------------------------------------------------
 

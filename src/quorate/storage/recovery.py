@@ -171,6 +171,7 @@ class Scan:
 
     image: LogImage
     segments: list[SegmentUse]  # consecutive, the last one is written on
+    tail: int  # where in the last segment the newest group begins; 0 with the segment's header
     offset: int  # where in the last segment the next group goes
     sequence: int  # of the next group
     chain: int
@@ -198,7 +199,7 @@ class _Reader:
         run = self._last_run(numbers)
         first = self._headers[run[0]].header
         image = LogImage(LogState(first.next_index, first.floor), first.next_index)
-        result = Scan(image, [], 0, first.first_sequence, first.chain, [], [], must_rotate=False)
+        result = Scan(image, [], 0, 0, first.first_sequence, first.chain, [], [], False)
         for number in run:
             self._read_segment(number, result, is_last=number == run[-1])
         self._classify_rest(numbers, run, result)
@@ -251,12 +252,14 @@ class _Reader:
         key = segment_key(self._stamp, number)
         offset, chain, sequence = SEGMENT_HEADER_BYTES, decoded.chain, result.sequence
         segments = [*result.segments, SegmentUse(number)]
+        tail = 0
         while group := decode_group(data, offset, key=key, sequence=sequence, chain=chain):
             try:
                 result.image.add(group.records)
             except InvariantBroken as error:
                 raise CorruptData(name, offset, f"{error}; {ADVICE}") from error
             note_use(segments, group.records)
+            tail = offset if sequence > decoded.header.first_sequence else 0
             offset, chain, sequence = group.end, group.chain, sequence + 1
         later = find_later_group(data, offset, key=key, sequence=sequence)
         if later >= 0:
@@ -268,7 +271,7 @@ class _Reader:
                 raise CorruptData(name, offset, f"the segment's first group is bad; {ADVICE}")
             result.must_rotate = True  # torn while it was begun: begin it again
             return
-        result.segments = segments
+        result.segments, result.tail = segments, tail
         result.offset, result.chain, result.sequence = offset, chain, sequence
 
     def _check_continues(self, name: str, decoded: DecodedHeader, result: Scan) -> None:
@@ -316,6 +319,7 @@ class _Reader:
         offset = SEGMENT_HEADER_BYTES
         while header := decode_group_header(file.read(offset, GROUP_HEADER_BYTES), 0, key):
             if header.sequence > sequence:
+                file.close()
                 raise CorruptData(
                     name, 0, f"bad header with good records behind it (byte {offset}); {ADVICE}"
                 )

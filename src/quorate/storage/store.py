@@ -296,7 +296,9 @@ def _recover(
         )
     scan = scan_log(disk, stamp)
     snapshot, damaged = _choose_snapshot(shelf, scan)
-    # From here on the directory is trusted, and changed.
+    # From here on the directory is trusted, and changed. The names we have read may not be durable
+    # yet, if the process before us died and the machine did not.
+    disk.sync_directory()
     _remove_temporaries(disk)
     for name in damaged:
         shelf.set_aside(name)

@@ -44,7 +44,7 @@ class Wal:
     ) -> None:
         """Continue after ``scan``, or with None begin an empty log.
 
-        Nothing is written before the first ``append``; it must follow at once (see Store.open).
+        The first ``append`` must follow at once: only then the log is what Store.open says it is.
         """
         self._disk = disk
         self._stamp = stamp
@@ -72,6 +72,7 @@ class Wal:
             self._chain, self._key = scan.chain, segment_key(stamp, number)
             self._sequence = scan.sequence
             self._must_rotate = scan.must_rotate
+            self._renew_tail(scan.tail)
 
     @property
     def is_usable(self) -> bool:
@@ -142,6 +143,18 @@ class Wal:
         self._is_broken = True
 
     # ---- details -------------------------------------------------------------------------------
+
+    def _renew_tail(self, begin: int) -> None:
+        """Write the newest group once more, and sync it.
+
+        The process before us may have died between its write and its sync, or of a failed sync.
+        Then we have read the group from the page cache, it is on no disk, and the kernel may
+        think that it is. Before anybody builds on it, it must be durable for certain.
+        """
+        assert self._file is not None
+        self._file.write(begin, self._file.read(begin, self._offset - begin))
+        self._file.sync()
+        self.fsyncs += 1
 
     def _recycle(self, name: str) -> None:
         """Give a file that is no longer needed its next name, or remove it."""

@@ -231,3 +231,36 @@ def test_rot_and_loss_are_durable():
     disk.wipe()
     disk.crash(lambda n: n - 1)
     assert disk.names() == []
+
+
+def test_a_restart_loses_nothing_and_syncs_nothing():
+    """A killed process leaves its bytes readable, and still at risk."""
+    disk = VirtualDisk()
+    file = durable_file(disk, "a", b"old")
+    file.write(0, b"new")
+    disk.restart()
+    with pytest.raises(DiskFailed):
+        file.size()
+    assert content(disk) == b"new"
+    disk.crash(lambda n: 0)
+    assert content(disk) == b"old"
+
+
+def test_bytes_of_a_refused_sync_are_readable_but_never_durable_unless_written_again():
+    """What Linux does after EIO: a repeated sync succeeds and means nothing."""
+
+    def refuse(operation: str, name: str) -> None:
+        if operation == "sync":
+            raise DiskFailed("EIO")
+
+    disk = VirtualDisk()
+    file = durable_file(disk, "a", b"old")
+    file.write(0, b"new")
+    disk.hook = refuse
+    with pytest.raises(DiskFailed):
+        file.sync()
+    disk.hook = None
+    file.sync()
+    assert content(disk) == b"new"
+    disk.crash(lambda n: n - 1)
+    assert content(disk) == b"old"

@@ -1,0 +1,109 @@
+"""docs/wal-format.md and the bytes on disk say the same; a change of either needs a new version."""
+
+from __future__ import annotations
+
+from zlib import crc32
+
+from quorate.consensus.entry import Entry, Persist, SnapshotMeta
+from quorate.simulation.disk import VirtualDisk
+from quorate.storage.settings import StorageSettings
+from quorate.storage.store import Store
+
+CLUSTER, DIRECTORY = b"c" * 16, b"d" * 16
+
+
+def directory() -> VirtualDisk:
+    """A directory with one of everything."""
+    disk = VirtualDisk()
+    settings = StorageSettings(preallocate_bytes=0)
+    store, _ = Store.open(
+        disk, node_id=3, cluster_id=CLUSTER, new_directory_id=DIRECTORY, settings=settings
+    )
+    store.persist([Persist(1, hard_state=b"vote", entries=[Entry(1, 7, 1, b"payload")])])
+    store.persist([Persist(2, truncate_from=1, entries=[Entry(1, 8, 2, b"")])])
+    writer = store.begin_snapshot(SnapshotMeta(1, 8, b"members"))
+    writer.write(b"state")
+    writer.finish()
+    store.persist([Persist(3, compact_to=1)])
+    store.check_peer(2, b"2" * 16)
+    return disk
+
+
+def content(disk: VirtualDisk, name: str) -> bytes:
+    file = disk.open(name)
+    return file.read(0, file.size())
+
+
+def number(data: bytes, offset: int, size: int) -> int:
+    return int.from_bytes(data[offset : offset + size])
+
+
+def read_segment(data: bytes) -> list[list[tuple[int, int, int, int, bytes]]]:
+    """A reader written from the document alone."""
+    assert data[:8] == b"QUORAWAL"
+    assert number(data, 8, 4) == 1
+    assert data[12:28] == CLUSTER
+    assert data[28:44] == DIRECTORY
+    assert [number(data, at, 8) for at in (44, 52, 60, 68, 76)] == [3, 1, 1, 1, 0]
+    assert number(data, 84, 8) == 0
+    chain = crc32(data[:92])
+    assert number(data, 92, 4) == chain
+    key = crc32((1).to_bytes(8), crc32(DIRECTORY))
+    at, sequence, groups = 96, 1, []
+    while at < len(data):
+        assert data[at : at + 4] == b"QGRP"
+        assert number(data, at + 4, 4) == key
+        assert number(data, at + 8, 8) == sequence
+        end = at + 32 + number(data, at + 16, 4)
+        count = number(data, at + 20, 4)
+        assert number(data, at + 24, 4) == chain
+        chain = crc32(data[at : at + 28])
+        assert number(data, at + 28, 4) == chain
+        at += 32
+        records = []
+        for _ in range(count):
+            length = number(data, at + 4, 4)
+            chain = crc32(data[at + 4 : at + 28 + length], chain)
+            assert number(data, at, 4) == chain
+            fields = (
+                data[at + 8],
+                data[at + 9],
+                number(data, at + 12, 8),
+                number(data, at + 20, 8),
+            )
+            assert number(data, at + 10, 2) == 0
+            records.append((*fields, data[at + 28 : at + 28 + length]))
+            at += 28 + length
+        assert at == end
+        groups.append(records)
+        sequence += 1
+    return groups
+
+
+def test_a_segment_is_what_the_document_says():
+    """Every field at its offset, every CRC over its bytes."""
+    assert read_segment(content(directory(), "wal-0000000000000001.q")) == [
+        [],
+        [(2, 0, 0, 0, b"vote"), (1, 1, 7, 1, b"payload")],
+        [(3, 0, 0, 1, b""), (1, 2, 8, 1, b"")],
+        [(4, 0, 0, 1, b"")],
+    ]
+
+
+def test_a_snapshot_is_what_the_document_says():
+    """Header, payload, table, trailer."""
+    data = content(directory(), "snapshot-0000000000000001-0000000000000008.q")
+    head = b"QUORSNAP" + (1).to_bytes(4) + (262144).to_bytes(4) + CLUSTER
+    head += (1).to_bytes(8) + (8).to_bytes(8) + (7).to_bytes(4) + b"members"
+    head += crc32(head).to_bytes(4)
+    seed = crc32(head)
+    table = crc32(b"state", crc32((0).to_bytes(4), seed)).to_bytes(4)
+    trailer = b"QUORSEND" + (5).to_bytes(8) + (1).to_bytes(4) + crc32(table, seed).to_bytes(4)
+    assert data == head + b"state" + table + trailer + crc32(trailer).to_bytes(4)
+
+
+def test_an_identity_is_what_the_document_says():
+    """Owner, start, peers."""
+    data = b"QUORIDEN" + (1).to_bytes(4) + CLUSTER + DIRECTORY + (3).to_bytes(8)
+    data += (1).to_bytes(8) + b"\x01\x00" + (1).to_bytes(2) + (2).to_bytes(8) + b"2" * 16
+    assert content(directory(), "identity.q") == data + crc32(data).to_bytes(4)
