@@ -10,15 +10,13 @@ makes it slower.
 from __future__ import annotations
 
 import gc
-import struct
 import sys
 import time
 import tracemalloc
 from collections.abc import Callable
 
-from quorate.protocol.jute import encode_buffer
-from quorate.protocol.zookeeper import OpCode, encode_request
-from quorate.tree.acl import OPEN_ACL
+from quorate.protocol import zookeeper_client as wire
+from quorate.protocol.zookeeper import OpCode
 from quorate.tree.sessions import Owner, Session
 from quorate.tree.tree import Tree
 
@@ -28,22 +26,20 @@ DATA = bytes(128)
 OWNER = Owner(1, 1, 1)
 
 
-def create(path: bytes, flags: int = 0) -> bytes:
-    body = encode_buffer(path) + encode_buffer(DATA) + OPEN_ACL.wire + struct.pack(">i", flags)
-    return encode_request(1, OpCode.CREATE, body)
+def create(path: bytes) -> bytes:
+    return wire.create(path, DATA).frame(1)
 
 
 def set_data(path: bytes) -> bytes:
-    body = encode_buffer(path) + encode_buffer(DATA) + struct.pack(">i", -1)
-    return encode_request(1, OpCode.SET_DATA, body)
+    return wire.set_data(path, DATA).frame(1)
 
 
 def delete(path: bytes) -> bytes:
-    return encode_request(1, OpCode.DELETE, encode_buffer(path) + struct.pack(">i", -1))
+    return wire.delete(path).frame(1)
 
 
 def get_data(path: bytes) -> bytes:
-    return encode_request(1, OpCode.GET_DATA, encode_buffer(path) + b"\0")
+    return wire.get(OpCode.GET_DATA, path).frame(1)
 
 
 def runs_of(frames: list[bytes], size: int) -> list[bytes]:

@@ -105,15 +105,26 @@ class Driver:
             self.stop()
             self._stop(turn.fatal)
             return
-        if turn.sends:
+        if turn.persists:
             self._peers.send(turn.sends)
-        for step in turn.persists:
-            self._disk.submit(step)
+            for step in turn.persists:
+                self._disk.submit(step)
+            self._answer(turn)
+        else:
+            # Nothing waits for a disk behind these sends (acknowledgements of the log were the
+            # turn before): clients first.
+            self._answer(turn)
+            if turn.sends:
+                self._peers.send(turn.sends)
+        self._carry_out_the_rare(turn)
+        self._clients.end_turn()
+        if turn.again:
+            self.wake()
+
+    def _answer(self, turn: Turn) -> None:
         clients = self._clients
         for conn, data in turn.writes:
             clients.write(conn, data)
-        self._carry_out_the_rare(turn)
-        clients.end_turn()
 
     def _carry_out_the_rare(self, turn: Turn) -> None:
         """What most turns have nothing of."""

@@ -73,6 +73,10 @@ class Turn(Protocol):
         """A durable snapshot to load before anything else is asked of the server."""
 
     @property
+    def again(self) -> bool:
+        """There is more to decide already: take another turn without waiting for an event."""
+
+    @property
     def fatal(self) -> str | None:
         """A rule that can never break was broken: stop with these words."""
 

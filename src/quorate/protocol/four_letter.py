@@ -68,7 +68,6 @@ class ServiceStatistics(NamedTuple):
     sessions: int = 0
     znodes: int = 0
     ephemerals: int = 0
-    data_bytes: int = 0
     watches: int = 0
     outstanding_runs: int = 0
     outstanding_bytes: int = 0
@@ -174,7 +173,6 @@ def _mntr(info: ServerInfo, statistics: ServiceStatistics) -> str:
         "zk_znode_count": statistics.znodes,
         "zk_watch_count": statistics.watches,
         "zk_ephemerals_count": statistics.ephemerals,
-        "zk_approximate_data_size": statistics.data_bytes,
         "zk_global_sessions": statistics.sessions,
         "zk_local_sessions": 0,
         "zk_last_processed_zxid": statistics.zxid,

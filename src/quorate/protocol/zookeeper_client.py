@@ -1,7 +1,7 @@
 """The client's side of the wire: requests as frames, replies as records.
 
-The mirror of what ``tree/`` parses and builds. Clients, tests and benchmarks use it; no server does,
-because frames are never re-encoded. Paths are bytes; ACLs are given as they go over the wire.
+The mirror of what ``tree/`` parses and builds. Clients, tests and benchmarks use it; no server
+does, because frames are never re-encoded. Paths are bytes; ACLs are given as they go over the wire.
 """
 
 from __future__ import annotations

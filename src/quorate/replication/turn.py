@@ -51,6 +51,7 @@ class Turn:
         abandon_snapshot: stop pulling the running SnapshotJob and drop its file.
         save_snapshot: start writing a snapshot.
         read_snapshot: pieces of a snapshot to read for peers; answer with ``snapshot_read``.
+        again: there is more to decide already: take another turn without waiting for an event.
         fatal: the node must stop now, with this message.
     """
 
@@ -63,6 +64,7 @@ class Turn:
     abandon_snapshot: bool = False
     save_snapshot: SnapshotJob | None = None
     read_snapshot: list[ReadSnapshot] = field(default_factory=list)
+    again: bool = False
     fatal: str | None = None
 
 

@@ -197,7 +197,7 @@ class Host:
             self._read_snapshot(request)
         if turn.fatal is not None:
             self.fatal = turn.fatal
-        return turn.install is not None
+        return turn.again or turn.install is not None
 
     def _pump_disk(self) -> None:
         if self._disk_busy or not self._queue:

@@ -131,7 +131,9 @@ def _is_valid_network(expression: str) -> bool:
 
 
 def read_acl(reader: Reader) -> tuple[Entry, ...] | None:
-    """Read an ACL from the wire; ``None`` when it holds something no ACL can hold (null, no UTF-8).
+    """Read an ACL from the wire; ``None`` when it holds something no ACL can hold (no UTF-8).
+
+    A null id is an empty one: kazoo sends ``auth:`` so.
 
     Raises:
         RemoteProtocolError: the bytes are no vector of entries; nothing happened.
@@ -145,7 +147,6 @@ def read_acl(reader: Reader) -> tuple[Entry, ...] | None:
             entries.append(Entry(permissions, (scheme or b"").decode(), (id_ or b"").decode()))
         except UnicodeDecodeError:
             is_text = False
-        is_text = is_text and scheme is not None and id_ is not None
     return tuple(entries) if is_text else None
 
 

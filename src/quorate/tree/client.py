@@ -43,6 +43,10 @@ class Due(IntEnum):
 Pending: TypeAlias = tuple[Due, Piece, bytes, int]
 """What it waits for, what it is, its frames, and when it came (APPLY) or its token (SYNC)."""
 
+# Looking a member up on its enum is slow in Python 3.11; these are looked up for every request.
+_APPLY: Final = Due.APPLY
+_ANSWER: Final = Due.ANSWER
+_SYNC: Final = Piece.SYNC
 _LOGGED: Final = frozenset({Piece.WRITES, Piece.CLOSE, Piece.AUTH})
 
 
@@ -171,7 +175,7 @@ class Client:
         """
         pending = self.pending
         assert pending
-        while pending[0][0] is not Due.APPLY:
+        while pending[0][0] is not _APPLY:
             assert self._can_answer(pending[0], desk, forced=True)
             self._answer_head(desk)
             if self.ended:
@@ -211,16 +215,16 @@ class Client:
             if self.syncs or self.reads >= READS_AHEAD_MAX:
                 return False
             if desk.submit(self, kind, frames):
-                self.pending.append((Due.APPLY, kind, frames, desk.now_ms))
+                self.pending.append((_APPLY, kind, frames, desk.now_ms))
                 return True
-        elif kind is Piece.SYNC:
+        elif kind is _SYNC:
             self.pending.append((Due.SYNC, kind, frames, desk.ask_read_point(self)))
             self.syncs += 1
             return True
         if self.pending or self.full:
             if self.reads >= READS_AHEAD_MAX:
                 return False
-            self.pending.append((Due.ANSWER, kind, frames, 0))
+            self.pending.append((_ANSWER, kind, frames, 0))
             self.reads += 1
         else:
             self.outstanding_bytes -= len(frames)
@@ -229,14 +233,14 @@ class Client:
 
     def _can_answer(self, request: Pending, desk: Desk, *, forced: bool = False) -> bool:
         due, _kind, _frames, number = request
-        if due is Due.ANSWER:
+        if due is _ANSWER:
             return forced or not self.full
         return due is Due.SYNC and not desk.is_waiting(number)
 
     def _answer_head(self, desk: Desk) -> None:
         due, kind, frames, _number = self.pending.popleft()
-        assert due is not Due.APPLY
-        if due is Due.ANSWER:
+        assert due is not _APPLY
+        if due is _ANSWER:
             self.reads -= 1
         self.outstanding_bytes -= len(frames)
         desk.answer(self, kind, frames)

@@ -44,6 +44,7 @@ from quorate.tree.batch import (
 )
 from quorate.tree.client import Client
 from quorate.tree.credentials import identities_of_auth
+from quorate.tree.figures import Figures
 from quorate.tree.service_settings import ServiceSettings
 from quorate.tree.session_keeper import SessionKeeper
 from quorate.tree.sessions import Owner, Session
@@ -52,6 +53,9 @@ from quorate.tree.watch_requests import answer_watch_request
 from quorate.tree.watches import ClientWatches
 
 _BEFORE_SESSION: Final = frozenset({Piece.CONNECT, Piece.WORD, Piece.BROKEN})
+# Looking a member up on its enum is slow in Python 3.11; these are looked up for every request.
+_READ: Final = Piece.READ
+_AUTH: Final = Piece.AUTH
 _OK: Final = int(ErrorCode.OK)
 
 
@@ -101,11 +105,7 @@ class ClientDesk:
         self._closings: list[int] = []
         self._pauses: list[int] = []
         self._paused: dict[int, Client] = {}
-        # Figures.
-        self._refused = self._broken = self._expired = 0
-        self._packets_in = self._packets_out = self._bytes_in = self._bytes_out = 0
-        self._latency_count = self._latency_sum = self._latency_max = 0
-        self._latency_min = -1
+        self._figures = Figures()
 
     # ---- the driver tells ----------------------------------------------------------------------
 
@@ -118,7 +118,7 @@ class ClientDesk:
             len(self._clients) >= settings.connections_max
             or self._by_address[address] >= settings.connections_per_address_max
         ):
-            self._refused += 1
+            self._figures.refused += 1
             self._closings.append(connection)
             return
         self._clients[connection] = Client(
@@ -137,16 +137,16 @@ class ClientDesk:
         if client is None:
             return
         self.now_ms = now_ms
-        self._bytes_in += len(data)
+        self._figures.bytes_in += len(data)
         if client.session is not None:
             self._keeper.hear(client.session.session_id, now_ms)
         for kind, piece in client.bytes_in.receive(data):
             if client.ended:
                 return
-            if kind in _BEFORE_SESSION:
-                self._take_opening(client, kind, piece)
-            elif kind is Piece.READ and client.is_idle:
+            if kind is _READ and client.is_idle:
                 self.answer(client, kind, piece)
+            elif kind in _BEFORE_SESSION:
+                self._take_opening(client, kind, piece)
             else:
                 client.take_in(kind, piece, self)
         if not client.paused and self._asks_too_much(client):
@@ -287,7 +287,7 @@ class ClientDesk:
         """Send a request to the log; false when it will be refused without asking the log."""
         session = client.session
         assert session is not None
-        if kind is Piece.AUTH:
+        if kind is _AUTH:
             identities = identities_of_auth(frames, self.settings.super_digest)
             if not identities:
                 return False
@@ -316,16 +316,16 @@ class ClientDesk:
         """Answer a request from what this node knows."""
         if client.ended:
             return
-        self._packets_in += 1
+        self._figures.packets_in += 1
         session = client.session
         assert session is not None
         try:
-            if kind is Piece.READ:
+            if kind is _READ:
                 out = client.out
                 if not out:
                     self._dirty.append(client)
                 self.tree.read(session, frame, client, out)
-                self._packets_out += 1
+                self._figures.packets_out += 1
                 client.out_bytes += len(out[-1])
                 if client.out_bytes > self.settings.output_bytes_max and not client.full:
                     client.full = True
@@ -342,7 +342,7 @@ class ClientDesk:
         elif kind is Piece.SYNC:
             self._reply(client, xid, _OK, frame[REQUEST_HEADER.size :])  # the path, as it came
         elif kind is Piece.WATCH:
-            self._packets_out += 1
+            self._figures.packets_out += 1
             client.notify(answer_watch_request(client, frame, self.tree, self.watches))
         elif kind is Piece.AUTH:
             self._reply(client, xid, ErrorCode.AUTH_FAILED)
@@ -352,7 +352,7 @@ class ClientDesk:
             self._reply(client, xid, ErrorCode.UNIMPLEMENTED)
 
     def _reply(self, client: Client, xid: int, error: int, body: bytes = b"") -> None:
-        self._packets_out += 1
+        self._figures.packets_out += 1
         client.notify(REPLY_HEADER.pack(REPLY_SIZE + len(body), xid, self.tree.zxid, error) + body)
 
     def _submit_run(self, run: Run) -> None:
@@ -373,7 +373,7 @@ class ClientDesk:
             out = client.out
             if out:  # empty: it hung up meanwhile
                 data = out[0] if len(out) == 1 else b"".join(out)
-                self._bytes_out += len(data)
+                self._figures.bytes_out += len(data)
                 writes.append((client.number, data))
                 out.clear()
                 client.out_bytes = 0
@@ -381,6 +381,18 @@ class ClientDesk:
         self._full_before = self._full
         self._full = []
         return writes
+
+    @property
+    def wants_turn(self) -> bool:
+        """Whether another turn is due at once, without waiting for bytes or time.
+
+        Answers admit requests that were held; they must not wait for the next tick.
+        """
+        return bool(
+            self._parts
+            or self._token_open
+            or any(not client.congested for client in self._full_before)
+        )
 
     def take_closings(self) -> list[int]:
         """Connections to be closed once their output has left."""
@@ -409,26 +421,12 @@ class ClientDesk:
 
     def statistics(self) -> ServiceStatistics:
         """Figures since the start of this process."""
-        tree = self.tree
-        return ServiceStatistics(
+        return self._figures.statistics(
+            self.tree,
             connections=len(self._clients),
-            connections_refused=self._refused,
-            sessions=len(tree.sessions),
-            znodes=len(tree.znodes),
             watches=len(self.watches),
-            outstanding_runs=self._in_log_runs,
+            runs=self._in_log_runs,
             outstanding_bytes=self._in_log_bytes,
-            packets_received=self._packets_in,
-            packets_sent=self._packets_out,
-            bytes_received=self._bytes_in,
-            bytes_sent=self._bytes_out,
-            latency_min_ms=max(self._latency_min, 0),
-            latency_max_ms=self._latency_max,
-            latency_sum_ms=self._latency_sum,
-            latency_count=self._latency_count,
-            expired=self._expired,
-            protocol_errors=self._broken,
-            zxid=tree.zxid,
         )
 
     # ---- ends and bounds -----------------------------------------------------------------------
@@ -441,7 +439,7 @@ class ClientDesk:
 
     def _break(self, client: Client) -> None:
         """Let a client go that does not speak the protocol."""
-        self._broken += 1
+        self._figures.broken += 1
         self._close(client)
 
     def _end(self, client: Client) -> None:
@@ -488,16 +486,6 @@ class ClientDesk:
         """Its output has left: go on answering."""
         client.full = False
         client.advance(self)
-
-    def _count_answers(self, count: int, latency_ms: int) -> None:
-        self._packets_in += count
-        self._packets_out += count
-        self._latency_count += count
-        self._latency_sum += latency_ms * count
-        if latency_ms > self._latency_max:
-            self._latency_max = latency_ms
-        if self._latency_min < 0 or latency_ms < self._latency_min:
-            self._latency_min = latency_ms
 
 
 def _describe_client(client: Client) -> str:

@@ -104,6 +104,8 @@ def _encode_data(xid: int, zxid: int, znode: Znode) -> bytes:
     data = znode.data
     children = znode.children
     owner = znode.ephemeral_owner
+    if owner < 0:  # containers and TTL znodes show none
+        owner = 0
     size = len(data) if data else 0
     stat = _STAT_PACK(
         znode.czxid,
@@ -113,7 +115,7 @@ def _encode_data(xid: int, zxid: int, znode: Znode) -> bytes:
         znode.version,
         znode.cversion,
         znode.aversion,
-        owner if owner > 0 else 0,
+        owner,
         size,
         len(children) if children else 0,
         znode.pzxid,
@@ -285,6 +287,8 @@ def encode_stat_reply(xid: int, zxid: int, znode: Znode) -> bytes:
     data = znode.data
     children = znode.children
     owner = znode.ephemeral_owner
+    if owner < 0:  # containers and TTL znodes show none
+        owner = 0
     return STAT_REPLY.pack(
         _STAT_REPLY_SIZE,
         xid,
@@ -297,7 +301,7 @@ def encode_stat_reply(xid: int, zxid: int, znode: Znode) -> bytes:
         znode.version,
         znode.cversion,
         znode.aversion,
-        owner if owner > 0 else 0,
+        owner,
         len(data) if data else 0,
         len(children) if children else 0,
         znode.pzxid,

@@ -218,20 +218,21 @@ class CoordinationServer:
             if notice is not None:
                 turn.sends.append((leader, Channel.NOTICE, notice))
         return ServerTurn(
-            turn.sends,
-            turn.persists,
-            turn.results,
-            turn.released,
-            turn.leadership,
-            turn.install,
-            turn.abandon_snapshot,
-            turn.save_snapshot,
-            turn.read_snapshot,
-            turn.fatal,
-            service.take_writes(),
-            service.take_closings(),
-            service.take_pauses(),
-            service.take_resumes(),
+            sends=turn.sends,
+            persists=turn.persists,
+            results=turn.results,
+            released=turn.released,
+            leadership=turn.leadership,
+            install=turn.install,
+            abandon_snapshot=turn.abandon_snapshot,
+            save_snapshot=turn.save_snapshot,
+            read_snapshot=turn.read_snapshot,
+            fatal=turn.fatal,
+            writes=service.take_writes(),
+            closings=service.take_closings(),
+            pauses=service.take_pauses(),
+            resumes=service.take_resumes(),
+            again=service.wants_turn,  # asked last: giving answers admits held requests
         )
 
     def _on_leadership(self, leadership: Leadership) -> None:

@@ -43,6 +43,7 @@ from quorate.tree.sessions import Owner
 __all__ = ["ClientService", "ServerInfo", "ServiceSettings", "ServiceStatistics"]
 
 _FRAMES_HEAD_BYTES: Final = FRAMES_HEAD.size
+_CLOSE: Final = Piece.CLOSE  # slow to look up on its enum in Python 3.11
 
 
 class ClientService(ClientDesk):
@@ -158,8 +159,8 @@ class ClientService(ClientDesk):
             self._dirty.append(client)
         before = len(out)
         tree.apply_frames(session_id, owner, frames, context.time_ms, out)
-        self._count_answers(len(out) - before, self.now_ms - since_ms)
-        if kind is Piece.CLOSE:
+        self._figures.count_writes(len(out) - before, self.now_ms - since_ms)
+        if kind is _CLOSE:
             self._close(client)
         elif client.pending or client.held:
             client.advance(self)
@@ -234,6 +235,6 @@ class ClientService(ClientDesk):
                 continue  # late: what its proposer knew is no longer known to be so
             owner = session.owner
             self.tree.expire_session(session_id, context.time_ms)
-            self._expired += 1
+            self._figures.expired += 1
             self._keeper.ended(session_id)
             self._close_attachment(owner)

@@ -74,6 +74,8 @@ def encode_stat(znode: Znode) -> bytes:
     data = znode.data
     children = znode.children
     owner = znode.ephemeral_owner
+    if owner < 0:  # containers and TTL znodes show none
+        owner = 0
     return STAT.pack(
         znode.czxid,
         znode.mzxid,
@@ -82,7 +84,7 @@ def encode_stat(znode: Znode) -> bytes:
         znode.version,
         znode.cversion,
         znode.aversion,
-        owner if owner > 0 else 0,
+        owner,
         len(data) if data else 0,
         len(children) if children else 0,
         znode.pzxid,

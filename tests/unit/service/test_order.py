@@ -124,6 +124,21 @@ def test_a_released_sync_still_waits_for_the_writes_before_it(cluster, frames):
     assert xids(client.replies()) == [1, 2, 3]
 
 
+def test_a_turn_is_asked_for_when_answers_admit_held_requests(cluster, frames):
+    """Progress never waits for a timer: a write held behind a sync asks for a turn at once."""
+    client = cluster.connected()
+    service = cluster.service()
+    assert not service.wants_turn
+    client.send(frames.sync(1) + frames.create(2, b"/a"))
+    assert service.wants_turn
+    cluster.gather()
+    assert not service.wants_turn
+    cluster.release()
+    assert service.wants_turn
+    cluster.run()
+    assert not service.wants_turn
+
+
 def test_syncs_of_a_turn_share_one_read_point(cluster, frames):
     """However many syncs arrive in a turn, one token is asked for."""
     clients = [cluster.connected() for _ in range(3)]

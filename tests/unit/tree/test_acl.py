@@ -47,7 +47,7 @@ def world(permissions):
     ],
 )
 def test_what_is_an_acl(client, acl, code):
-    """create and setACL take the lists that ZooKeeper takes, and refuse the others as InvalidACL."""
+    """create and setACL take the lists that ZooKeeper takes; the others are InvalidACL."""
     client.create(b"/there")
     assert client.error(wire.create(b"/x", acl=acl)) == code
     assert client.error(wire.set_acl(b"/there", acl)) == code

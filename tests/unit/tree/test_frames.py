@@ -113,8 +113,16 @@ def test_reads_refuse_what_is_no_read(client):
 
 @pytest.mark.parametrize(
     "opcode",
-    [OpCode.EXISTS, OpCode.GET_DATA, OpCode.GET_ACL, OpCode.GET_CHILDREN, OpCode.GET_CHILDREN2]
-    + [OpCode.MULTI_READ, OpCode.GET_EPHEMERALS, OpCode.GET_ALL_CHILDREN_NUMBER],
+    [
+        OpCode.EXISTS,
+        OpCode.GET_DATA,
+        OpCode.GET_ACL,
+        OpCode.GET_CHILDREN,
+        OpCode.GET_CHILDREN2,
+        OpCode.MULTI_READ,
+        OpCode.GET_EPHEMERALS,
+        OpCode.GET_ALL_CHILDREN_NUMBER,
+    ],
 )
 @pytest.mark.parametrize(
     "body", [b"", b"\0", HUGE, INT.pack(-1), INT.pack(-9), INT.pack(3) + b"/a"]

@@ -133,6 +133,15 @@ def test_a_watch_fires_once_for_a_multi_that_changes_its_znode_twice(client):
     assert len(client.tree.watches.told) == 1
 
 
+@pytest.mark.parametrize("last", [wire.check(b"/p", 0), wire.check(b"/p", 9)])
+def test_writes_behind_a_multi_in_the_same_run_tell_at_once(client, last):
+    """Holding events back ends with the multi, whether it succeeded or not."""
+    client.create(b"/p")
+    client.read(OpCode.GET_DATA, b"/p", watcher="me")
+    client.send(wire.multi([last]), wire.set_data(b"/p", b"x"))
+    assert client.tree.watches.told == [("data", 3, b"/p", client.tree.zxid)]
+
+
 @pytest.mark.parametrize(
     "body",
     [

@@ -1,0 +1,74 @@
+"""What the client service counts. Cheap: once per run of writes, per read, per turn."""
+
+from __future__ import annotations
+
+from quorate.protocol.four_letter import ServiceStatistics
+from quorate.tree.tree import Tree
+
+
+class Figures:
+    """Counters since the start of this process; bytes and packets as clients see them."""
+
+    __slots__ = (
+        "broken",
+        "bytes_in",
+        "bytes_out",
+        "expired",
+        "latency_count",
+        "latency_max_ms",
+        "latency_min_ms",
+        "latency_sum_ms",
+        "packets_in",
+        "packets_out",
+        "refused",
+    )
+
+    def __init__(self) -> None:
+        self.refused = 0
+        self.broken = 0
+        self.expired = 0
+        self.packets_in = 0
+        self.packets_out = 0
+        self.bytes_in = 0
+        self.bytes_out = 0
+        self.latency_count = 0
+        self.latency_sum_ms = 0
+        self.latency_max_ms = 0
+        self.latency_min_ms = 0
+
+    def count_writes(self, count: int, latency_ms: int) -> None:
+        """So many writes were answered, this long after they came."""
+        self.packets_in += count
+        self.packets_out += count
+        if not self.latency_count or latency_ms < self.latency_min_ms:
+            self.latency_min_ms = latency_ms
+        if latency_ms > self.latency_max_ms:
+            self.latency_max_ms = latency_ms
+        self.latency_count += count
+        self.latency_sum_ms += latency_ms * count
+
+    def statistics(
+        self, tree: Tree, *, connections: int, watches: int, runs: int, outstanding_bytes: int
+    ) -> ServiceStatistics:
+        """Everything in one picture, with what others know. Takes a look at every session."""
+        return ServiceStatistics(
+            connections=connections,
+            connections_refused=self.refused,
+            sessions=len(tree.sessions),
+            znodes=len(tree.znodes),
+            ephemerals=sum(len(session.ephemerals) for session in tree.sessions.values()),
+            watches=watches,
+            outstanding_runs=runs,
+            outstanding_bytes=outstanding_bytes,
+            packets_received=self.packets_in,
+            packets_sent=self.packets_out,
+            bytes_received=self.bytes_in,
+            bytes_sent=self.bytes_out,
+            latency_min_ms=self.latency_min_ms,
+            latency_max_ms=self.latency_max_ms,
+            latency_sum_ms=self.latency_sum_ms,
+            latency_count=self.latency_count,
+            expired=self.expired,
+            protocol_errors=self.broken,
+            zxid=tree.zxid,
+        )
