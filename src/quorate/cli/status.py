@@ -1,9 +1,10 @@
 """``quorate status``: who leads, who lags, how many failures are still tolerated.
 
 Asks client ports with the four-letter word ``mntr``, because those are the addresses that people
-and their programs know; so it also works against ZooKeeper. How many voters there are and how many
-keep up is the leader's knowledge (``zk_learners``, ``zk_synced_followers``); servers that were not
-asked count too.
+and their programs know. How many voters there are and how many failures are still tolerated is the
+leader's knowledge (``quorate_voters``, ``quorate_failures_tolerated``), so servers that were not
+asked count too. ZooKeeper's own servers are understood as well (``zk_learners``,
+``zk_synced_followers``).
 """
 
 from __future__ import annotations
@@ -75,9 +76,13 @@ def summarise(answers: list[tuple[str, dict[str, str] | None]]) -> ClusterStatus
     if not leading:
         return ClusterStatus(servers, None, None, None)
     leader, found = leading[0]
-    voters = _number(found, "zk_learners") + 1
-    synced = _number(found, "zk_synced_followers") + 1
-    return ClusterStatus(servers, leader, voters, max(0, synced - (voters // 2 + 1)))
+    voters = _number(found, "quorate_voters") or _number(found, "zk_learners") + 1
+    if "quorate_failures_tolerated" in found:
+        tolerated = _number(found, "quorate_failures_tolerated")
+    else:
+        synced = _number(found, "zk_synced_followers") + 1
+        tolerated = max(0, synced - (voters // 2 + 1))
+    return ClusterStatus(servers, leader, voters, tolerated)
 
 
 def _server_status(server: str, found: dict[str, str] | None, newest: int) -> ServerStatus:

@@ -11,6 +11,7 @@ from quorate.consensus.entry import Recovered
 from quorate.consensus.membership import Configuration
 from quorate.consensus.registry import EngineSettings
 from quorate.node.clock import Clock
+from quorate.node.server_info import make_server_info
 from quorate.node.settings import NodeSettings, cluster_digest
 from quorate.protocol.peer import Hello
 from quorate.replication.turn import ReplicaSettings
@@ -55,7 +56,7 @@ def make_server(
     settings: NodeSettings, store: Store, recovered: Recovered, clock: Clock
 ) -> CoordinationServer:
     """Build the pure server from settings and what the disk held."""
-    return CoordinationServer(
+    server = CoordinationServer(
         node_id=settings.node_id,
         incarnation=store.identity.incarnation,
         configuration=Configuration.of(settings.cluster),
@@ -67,6 +68,8 @@ def make_server(
         now_ms=clock.now_ms(),
         wall_ms=clock.wall_ms(),
     )
+    server.service.info = make_server_info(settings, server.status, clock)
+    return server
 
 
 def _server_settings(settings: NodeSettings) -> ServerSettings:

@@ -109,7 +109,8 @@ class PeerLink:
             self.is_standing = False
             self.network.server.peer_closed(self.node_id)
             self.network.wake()
-            self.log("link lost; dialling again")
+            if not self.network.is_closing:
+                self.log("link lost; dialling again")
         self._retry_later()
 
     def refused(self, refusal: Refusal) -> None:

@@ -74,7 +74,7 @@ async def eventually(condition: Callable[[], object], seconds: float = 5.0) -> N
     """Let the loop run until the condition holds."""
     async with asyncio.timeout(seconds):
         while not condition():
-            await asyncio.sleep(0.001)
+            await asyncio.sleep(0)
 
 
 @contextlib.asynccontextmanager

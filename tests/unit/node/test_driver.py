@@ -8,7 +8,7 @@ from quorate.consensus.entry import Persist, SnapshotMeta
 from quorate.node.clock import Clock
 from quorate.node.driver import Driver
 
-from .fakes import FakeServer, FakeTurn, eventually, run
+from .fakes import FakeServer, FakeTurn, eventually, run, settle
 
 META = SnapshotMeta(9, 2, b"")
 
@@ -107,7 +107,7 @@ def test_nothing_leaves_after_a_broken_rule() -> None:
         driver.start()
         await eventually(lambda: stopped)
         driver.wake()
-        await asyncio.sleep(0.03)
+        await settle()
         assert stopped == ["digest differs"]
         assert recorder.done == []
         assert server.takes == 1
