@@ -46,8 +46,14 @@ class Intake:
     def __bool__(self) -> bool:
         return bool(self._queue)
 
+    @property
+    def is_open(self) -> bool:
+        """Whether this node leads, established, and may admit batches."""
+        return self._ahead is not None
+
     def open(self, applied: AppliedBatches) -> None:
         """Leadership is established and everything before it applied: admit what was held."""
+        assert self._ahead is None
         assert not self._queue
         self._ahead = applied.copy()
         held, self._held, self._held_bytes = self._held, [], 0

@@ -28,7 +28,7 @@ from __future__ import annotations
 import heapq
 import zlib
 from collections import deque
-from collections.abc import Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from typing import NamedTuple
 
 from quorate.consensus.engine import (
@@ -82,7 +82,8 @@ class Replica:
         incarnation: which start of this node, larger at every start (storage counts).
         engine: the consensus engine, already recovered.
         machine: the state machine, already restored if there was a snapshot.
-        applied_index: index of that snapshot; 0 without one.
+        settings: bounds and intervals.
+        new_turn: makes an empty Turn; whoever adds to turns hands a subclass in.
     """
 
     def __init__(
@@ -93,6 +94,7 @@ class Replica:
         engine: Engine,
         machine: StateMachine,
         settings: ReplicaSettings,
+        new_turn: Callable[[], Turn] = Turn,
     ) -> None:
         assert incarnation > 0
         self.node_id = node_id
@@ -126,7 +128,8 @@ class Replica:
         self._duplicates_refused = 0
         self._stepped_again = False  # the engine got events while its effects were carried out
         self._fatal: str | None = None
-        self._out = Turn()
+        self._new_turn = new_turn
+        self._out = new_turn()
 
     # ---- start ---------------------------------------------------------------------------------
 
@@ -247,7 +250,7 @@ class Replica:
                 break
         self._maybe_snapshot(turn)
         turn.fatal = self._fatal
-        self._out = Turn()
+        self._out = self._new_turn()
         return turn
 
     @property
@@ -320,8 +323,11 @@ class Replica:
 
     def _carry_out(self, effects: Effects, turn: Turn) -> None:
         encode = self.engine.encode
+        previous, data = None, b""
         for peer, message in effects.messages:
-            turn.sends.append((peer, Channel.ENGINE, encode(message)))
+            if message is not previous:  # members at the same index are sent the same message
+                previous, data = message, encode(message)
+            turn.sends.append((peer, Channel.ENGINE, data))
         if effects.persist is not None:
             assert effects.persist.sequence == self._issued + 1
             self._issued = effects.persist.sequence
@@ -353,7 +359,8 @@ class Replica:
             self._intake.close()
             self._entries_in_flight = 0
             self._progress_ms = self._now_ms
-        if leadership.established and not before.established:
+        if leadership.established and not self._intake.is_open:
+            # Not so when a hand-over of leadership was given up: the intake kept what it knows.
             assert leadership.leader == self.node_id
             self._intake.open(self._applied)
         if leadership.leader != NO_LEADER and self._barriers_retry:

@@ -45,6 +45,7 @@ class Faults:
     partition: bool = False
     one_way: bool = False
     hints: bool = True  # closed connections are noticed
+    transfer: bool = False  # leadership is handed over on purpose
 
     @classmethod
     def swarm(cls, world: World) -> Faults:
@@ -58,6 +59,7 @@ class Faults:
             partition=world.chance(0.6),
             one_way=world.chance(0.3),
             hints=world.chance(0.7),
+            transfer=world.chance(0.3),
         )
 
 
@@ -269,7 +271,7 @@ class SimulatedCluster:
     def _nemesis(self) -> None:
         if self._calm:
             return
-        choice = self.world.draw(4)
+        choice = self.world.draw(5)
         if choice == 0 and self.faults.crash:
             living = self._living()
             if living:
@@ -281,6 +283,10 @@ class SimulatedCluster:
             self.network.cut(a.node_id, b.node_id)
         elif choice == 3:
             self.network.heal()
+        elif choice == 4 and self.faults.transfer:
+            for host in self._living():
+                host.core.transfer_leadership()
+                host.drive()
         self._later(self._nemesis, 10_000, 600_000)
 
     def _crash(self, host: Host) -> None:

@@ -123,6 +123,7 @@ class CoordinationServer:
             engine=engine,
             machine=self.service,
             settings=settings.replica,
+            new_turn=ServerTurn,
         )
         if recovered.snapshot is not None:
             self.replica.restore(recovered.snapshot, restore(recovered.snapshot))
@@ -207,6 +208,7 @@ class CoordinationServer:
         for token in service.take_barriers():
             replica.read_barrier(token)
         turn = replica.take()
+        assert isinstance(turn, ServerTurn)
         for released in turn.released:
             assert isinstance(released, int)
             service.barrier_released(released)
@@ -217,23 +219,12 @@ class CoordinationServer:
             notice = service.take_notice(self._now_ms)
             if notice is not None:
                 turn.sends.append((leader, Channel.NOTICE, notice))
-        return ServerTurn(
-            sends=turn.sends,
-            persists=turn.persists,
-            results=turn.results,
-            released=turn.released,
-            leadership=turn.leadership,
-            install=turn.install,
-            abandon_snapshot=turn.abandon_snapshot,
-            save_snapshot=turn.save_snapshot,
-            read_snapshot=turn.read_snapshot,
-            fatal=turn.fatal,
-            writes=service.take_writes(),
-            closings=service.take_closings(),
-            pauses=service.take_pauses(),
-            resumes=service.take_resumes(),
-            again=service.wants_turn,  # asked last: giving answers admits held requests
-        )
+        turn.writes = service.take_writes()
+        turn.closings = service.take_closings()
+        turn.pauses = service.take_pauses()
+        turn.resumes = service.take_resumes()
+        turn.again = service.wants_turn  # asked last: giving answers admits held requests
+        return turn
 
     def _on_leadership(self, leadership: Leadership) -> None:
         self.service.set_leading(leadership.established, self._now_ms)

@@ -154,6 +154,27 @@ def test_deposed_leader_forgets_its_intake_and_forwards_instead():
     assert [peer for peer, _ in forwards(turn)] == [2]
 
 
+def test_hand_over_that_is_given_up_loses_and_repeats_nothing():
+    """Established goes away and comes back in one epoch: what was proposed is not taken again."""
+    bench = Bench(node_id=1)
+    bench.lead(1, established=True)
+    bench.replica.submit(b"1")
+    bench.persist()
+    bench.replica.take()
+    bench.lead(1, established=False)
+    bench.replica.submit(b"2")
+    bench.replica.peer_received(2, Channel.FORWARD, encode_sub_batch(2, 1, 1, b"theirs"))
+    bench.replica.take()
+    bench.lead(1, established=True)
+    bench.replica.persisted(1)
+    bench.replica.take()
+    proposed = [
+        [sub.payload for sub in decode_entry(event.payload)[1]]
+        for event in bench.engine.of(Propose)
+    ]
+    assert proposed == [[b"1"], [b"theirs", b"2"]] or proposed == [[b"1"], [b"2", b"theirs"]]
+
+
 def test_messages_after_persist_wait_for_the_disk():
     """A vote or acknowledgement leaves only when what it promises is durable."""
     bench = Bench()
