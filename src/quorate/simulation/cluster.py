@@ -287,7 +287,7 @@ class SimulatedCluster:
             for host in self._living():
                 host.core.transfer_leadership()
                 host.drive()
-        self._later(self._nemesis, 10_000, 600_000)
+        self._later(self._nemesis, 10_000, 400_000)
 
     def _crash(self, host: Host) -> None:
         host.crash()
