@@ -22,6 +22,26 @@ def test_losing_the_leader_is_invisible_on_surviving_nodes(tmp_path: Path) -> No
     assert statistics.median(gaps) < 1000  # 300 on an idle machine; bench/failover_kazoo.py
 
 
+def test_a_hung_leader_is_replaced_and_comes_back_as_follower(tmp_path: Path) -> None:
+    """SIGSTOP of the leader: the others go on without an error; SIGCONT disturbs nobody."""
+    with Cluster(tmp_path) as cluster:
+        cluster.start()
+        hung = cluster.leader()
+        with FailoverWriter(cluster.followers()[0].server) as writer:
+            wait_until(lambda: writer.writes > 50, 20, "writes")
+            writer.reset()
+            hung.send(signal.SIGSTOP)
+            seen = writer.writes
+            wait_until(lambda: writer.writes > seen + 50, 20, "writes without the hung leader")
+            hung.send(signal.SIGCONT)
+            wait_until(lambda: (hung.status() or {}).get("role") == "follower", 20, "it follows")
+            seen = writer.writes
+            wait_until(lambda: writer.writes > seen + 50, 20, "writes with the old leader back")
+            assert writer.longest_gap_ms < 5000
+        assert writer.errors == []
+        assert cluster.leader() is not hung
+
+
 def test_no_acknowledged_write_is_lost_and_none_applied_twice(tmp_path: Path) -> None:
     """kill -9 of all nodes under load, three times: everything acknowledged is there, once."""
     results: list[RoundResult] = []
@@ -131,6 +151,27 @@ def test_a_failed_disk_stops_the_node_and_the_others_go_on(tmp_path: Path) -> No
             assert cluster.nodes[3].wait(15) == 4
             kazoo.create("/after", b"")
         assert "CRITICAL node 3: the disk cannot be used any more" in cluster.nodes[3].log
+
+
+def test_without_free_descriptors_those_who_are_connected_go_on(tmp_path: Path) -> None:
+    """When accept fails for want of descriptors, old clients work and new ones come in later."""
+    with Cluster(tmp_path, size=1) as cluster:
+        cluster.start()
+        node = cluster.nodes[1]
+        assert node.process is not None
+        with FailoverWriter(node.server) as writer:
+            open_files = len(list(Path(f"/proc/{node.process.pid}/fd").iterdir()))
+            limits = (open_files + 4, 4096)
+            resource.prlimit(node.process.pid, resource.RLIMIT_NOFILE, limits)
+            crowd = [socket.create_connection((HOST, node.client_port)) for _ in range(20)]
+            seen = writer.writes
+            wait_until(lambda: writer.writes > seen + 100, 20, "writes beside the crowd")
+            for sock in crowd:
+                sock.close()
+            with client(node.server) as kazoo:
+                kazoo.create("/late", b"")
+        assert writer.errors == []
+        assert node.terminate() == 0
 
 
 def test_a_second_signal_quits_at_once(tmp_path: Path) -> None:

@@ -66,6 +66,7 @@ class Node:
         self._loop = asyncio.get_running_loop()
         self._outcome: asyncio.Future[_Outcome] = self._loop.create_future()
         self._listeners: list[asyncio.Server] = []
+        self._troubles = 0  # of sockets, outside any connection: no descriptors left, and so on
         clock = Clock()
         server = make_server(settings, store, recovered, clock)
         self._server = server
@@ -208,11 +209,14 @@ class Node:
         details = "".join(traceback.format_exception(error)) if _is_a_bug(error) else str(error)
         self._finish(process.exit_code(error), f"the disk cannot be used any more: {details}")
 
-    def _unexpected(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    def _unexpected(self, _loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         """Whatever a callback raised. Trouble of a socket is weather; the rest is a bug."""
         error = context.get("exception")
         if error is None or isinstance(error, OSError):
-            loop.default_exception_handler(context)
+            self._troubles += 1
+            if self._troubles & (self._troubles - 1) == 0:  # 1, 2, 4, 8 ...: no flood of lines
+                words = context.get("message")
+                _LOG.warning("%s: %s (%d of this kind so far)", words, error, self._troubles)
             return
         self._driver.stop()
         details = "".join(traceback.format_exception(error))

@@ -14,6 +14,7 @@ What goes wrong in here is said once, in one line that tells what to do, on stan
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import logging
 import os
@@ -22,14 +23,7 @@ import time
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from quorate.errors import (
-    CorruptData,
-    DiskFailed,
-    QuorateError,
-    SettingsError,
-    StorageError,
-    WrongDirectory,
-)
+from quorate.errors import QuorateError, SettingsError, StorageError, WrongDirectory
 from quorate.node.settings import NodeSettings
 
 EXIT_CLEAN = 0
@@ -73,7 +67,7 @@ def exit_code(error: BaseException) -> int:
     """Which exit code an error deserves."""
     if isinstance(error, WrongDirectory):
         return EXIT_DIRECTORY
-    if isinstance(error, DiskFailed | CorruptData | StorageError):
+    if isinstance(error, StorageError):
         return EXIT_DISK
     if isinstance(error, SettingsError):
         return EXIT_SETTINGS
@@ -84,10 +78,11 @@ def configure_logging(settings: NodeSettings) -> None:
     """One line per event on standard error."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_LineFormatter(settings.node_id))
-    root = logging.getLogger("quorate")
-    root.handlers[:] = [handler]
-    root.setLevel(settings.log_level.upper())
-    root.propagate = False
+    for name in ("quorate", "asyncio"):
+        logger = logging.getLogger(name)
+        logger.handlers[:] = [handler]
+        logger.setLevel(settings.log_level.upper())
+        logger.propagate = False
 
 
 class _LineFormatter(logging.Formatter):
@@ -118,11 +113,12 @@ def _run(settings: NodeSettings, stop_with_stdin: bool) -> int:
 
 def _run_loop(life: Callable[[], Coroutine[Any, Any, int]]) -> int:
     """Run on uvloop where it is installed, else on asyncio."""
-    try:
+    factory = None
+    with contextlib.suppress(ImportError):
         import uvloop  # noqa: PLC0415 - optional
-    except ImportError:
-        return asyncio.run(life())
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+
+        factory = uvloop.new_event_loop
+    with asyncio.Runner(loop_factory=factory) as runner:
         return runner.run(life())
 
 
