@@ -109,6 +109,15 @@ class PeerClosed(NamedTuple):
     peer: int
 
 
+class Announce(NamedTuple):
+    """Tell the members now what is committed.
+
+    With ``EngineSettings.announce_at_once`` off a leader leaves that to its next message or tick,
+    because a message that carries nothing else costs as much as one that carries a batch.
+    Whoever knows that somebody waits for the news asks for it.
+    """
+
+
 class TransferLeadership(NamedTuple):
     """Hand leadership to ``to`` (0: the most up-to-date voter). Ignored when not leading."""
 
@@ -146,6 +155,7 @@ Event: TypeAlias = (
     | ReadBarrier
     | PeerOpened
     | PeerClosed
+    | Announce
     | TransferLeadership
     | ChangeMembership
     | SnapshotSaved
@@ -224,6 +234,9 @@ class Engine(Protocol):
 
     def take(self) -> Effects:
         """Hand out everything decided since the last call."""
+
+    def is_quiet(self) -> bool:
+        """Whether ``take`` would be empty. A hint that saves work; False is always right."""
 
     def encode(self, message: Message) -> bytes:
         """Turn one of this engine's messages into bytes for the wire."""

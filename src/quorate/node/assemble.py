@@ -77,6 +77,7 @@ def _server_settings(settings: NodeSettings) -> ServerSettings:
         engine=EngineSettings(
             election_timeout_ms=settings.election_timeout_ms,
             heartbeat_ms=settings.heartbeat_ms,
+            announce_at_once=False,
         ),
         replica=ReplicaSettings(snapshot_bytes_min=settings.snapshot_every_bytes),
         service=ServiceSettings(

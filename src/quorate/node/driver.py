@@ -27,6 +27,7 @@ from quorate.node.ports import Server, Store, Turn
 from quorate.node.snapshot_thread import SnapshotThread
 
 TICK_SECONDS = 0.010
+ANNOUNCE_SECONDS = 0.001
 
 
 class Peers(Protocol):
@@ -52,6 +53,8 @@ class Driver:
         self._loop = asyncio.get_running_loop()
         self._scheduled = False
         self._stopped = False
+        self._announce_due = False
+        self._announce_armed = False
         self._ticker: asyncio.TimerHandle | None = None
         self._clients: ClientListener
         self._peers: Peers
@@ -91,6 +94,11 @@ class Driver:
             self._scheduled = True
             self._loop.call_soon(self._turn)
 
+    def wake_if_due(self) -> None:
+        """Something happened that often decides nothing: take a turn only if it did."""
+        if not self._scheduled and not self._server.is_quiet():
+            self.wake()
+
     def _tick(self) -> None:
         self._ticker = self._loop.call_later(TICK_SECONDS, self._tick)
         self._server.tick(self._clock.now_ms(), self._clock.wall_ms())
@@ -100,25 +108,54 @@ class Driver:
         self._scheduled = False
         if self._stopped:
             return
-        turn = self._server.take()
+        while self._carry_out(self._server.take()):
+            """Small steps became durable on the spot: what waited for them goes out now."""
+
+    def _carry_out(self, turn: Turn) -> bool:
+        """Carry one turn out; True when its persistence is done already."""
         if turn.fatal is not None:
             self.stop()
             self._stop(turn.fatal)
-            return
-        if turn.persists:
-            self._peers.send(turn.sends)
-            for step in turn.persists:
-                self._disk.submit(step)
-            self._answer(turn)
-        else:
-            # Nothing waits for a disk behind these sends (acknowledgements of the log were the
-            # turn before): clients first.
+            return False
+        is_durable = False
+        if not turn.persists:
             self._answer(turn)
             if turn.sends:
                 self._peers.send(turn.sends)
+        else:
+            self._announce_due = False
+            if turn.sends:
+                self._peers.send(turn.sends)
+            self._answer(turn)
+            is_durable = self._persist(turn)
         self._carry_out_the_rare(turn)
         self._clients.end_turn()
+        if turn.announce_soon:
+            self._announce_soon()
         if turn.again:
+            self.wake()
+        return is_durable
+
+    def _persist(self, turn: Turn) -> bool:
+        """Make it durable on the spot where that is quick; else the thread does it."""
+        if self._disk.try_persist_now(turn.persists):
+            self._server.persisted(turn.persists[-1].sequence)
+            return not self._server.is_quiet()
+        for step in turn.persists:
+            self._disk.submit(step)
+        return False
+
+    def _announce_soon(self) -> None:
+        self._announce_due = True
+        if not self._announce_armed:
+            self._announce_armed = True
+            self._loop.call_later(ANNOUNCE_SECONDS, self._announce)
+
+    def _announce(self) -> None:
+        self._announce_armed = False
+        if self._announce_due and not self._stopped:
+            self._announce_due = False
+            self._server.announce()
             self.wake()
 
     def _answer(self, turn: Turn) -> None:

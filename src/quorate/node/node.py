@@ -77,7 +77,7 @@ class Node:
         self._snapshots = SnapshotThread(store, post, server, driver.wake, self._disk_failed)
         self._peers = PeerNetwork(
             server=server,
-            wake=driver.wake,
+            wake=driver.wake_if_due,
             checks=PeerChecks(
                 make_hello(settings, store), frozenset(settings.peers), store.check_peer
             ),
@@ -202,7 +202,7 @@ class Node:
 
     def _durable(self, sequence: int) -> None:
         self._server.persisted(sequence)
-        self._driver.wake()
+        self._driver.wake_if_due()
 
     def _disk_failed(self, error: BaseException) -> None:
         self._driver.stop()

@@ -41,6 +41,10 @@ class Turn(Protocol):
         """For the disk thread, in order; answered by ``persisted``."""
 
     @property
+    def announce_soon(self) -> bool:
+        """Call ``announce`` in about a millisecond unless a turn with ``persists`` comes first."""
+
+    @property
     def writes(self) -> list[tuple[int, bytes]]:
         """(connection, bytes); at most one per connection."""
 
@@ -122,11 +126,17 @@ class Server(Protocol):
     def install(self, meta: SnapshotMeta, chunks: Iterable[bytes]) -> None:
         """Replace the state by a snapshot's."""
 
+    def announce(self) -> None:
+        """Tell other nodes what is committed."""
+
     def transfer_leadership(self) -> None:
         """Hand leadership over, if this node leads."""
 
     def take(self) -> Turn:
         """Everything decided since the last call."""
+
+    def is_quiet(self) -> bool:
+        """Whether ``take`` would hand out nothing, so that it may be skipped."""
 
     def status(self) -> dict[str, Any]:
         """A picture for people and programs, JSON-able."""

@@ -35,6 +35,11 @@ class Outbox:
         return len(self._pending)
 
     @property
+    def has_unsent(self) -> bool:
+        """Whether ``take_unsent`` would return something."""
+        return self._sent < len(self._pending)
+
+    @property
     def number_settled(self) -> int:
         """Number of the newest batch that is no longer pending."""
         return self.number_last - len(self._pending)

@@ -33,6 +33,7 @@ from typing import NamedTuple
 
 from quorate.consensus.engine import (
     NO_LEADER,
+    Announce,
     Effects,
     Engine,
     EngineStatistics,
@@ -126,6 +127,7 @@ class Replica:
         self._held: list[Entry] = []  # delivered while a snapshot is being installed
         self._progress_ms = 0
         self._duplicates_refused = 0
+        self._is_awaited = False  # another node's clients wait for what was just committed
         self._stepped_again = False  # the engine got events while its effects were carried out
         self._fatal: str | None = None
         self._new_turn = new_turn
@@ -208,6 +210,10 @@ class Replica:
             _, peer, data = waiting.popleft()
             self._out.sends.append((peer, Channel.ENGINE, data))
 
+    def announce(self) -> None:
+        """Tell the others what is committed, a moment after ``Turn.announce_soon`` asked for it."""
+        self.engine.step(Announce())
+
     def transfer_leadership(self, to: int = 0) -> None:
         """Ask the engine to hand leadership over (to the best voter by default)."""
         self.engine.step(TransferLeadership(to))
@@ -252,6 +258,21 @@ class Replica:
         turn.fatal = self._fatal
         self._out = self._new_turn()
         return turn
+
+    def is_quiet(self) -> bool:
+        """Whether ``take`` would hand out nothing, so that it may be skipped.
+
+        Half of a leader's events (the second acknowledgement, its own disk) decide nothing.
+        """
+        return not (
+            self._out.sends
+            or self._out.released
+            or self._out.results
+            or self._outbox.has_unsent
+            or (self._intake and self._may_propose())
+            or self._fatal is not None
+            or not self.engine.is_quiet()
+        )
 
     @property
     def number_settled(self) -> int:
@@ -340,7 +361,10 @@ class Replica:
         if effects.install is not None:
             self._begin_install(effects.install, turn)
         if effects.committed:
+            self._is_awaited = False
             self._deliver(effects.committed)
+            if self.leadership.leader == self.node_id:
+                self._announce_commit(turn)
         turn.read_snapshot += effects.read_snapshot
         for token, index in effects.barriers:
             self._barrier_count += 1
@@ -410,12 +434,21 @@ class Replica:
             context.incarnation = sub.incarnation
             context.number = sub.number
             local = sub.node == self.node_id and sub.incarnation == self.incarnation
+            self._is_awaited |= not local
             context.local = local
             result = self.machine.apply(sub.payload, context)
             if local:
                 self._outbox.applied(sub.number)
                 self._progress_ms = self._now_ms
                 self._out.results.append((sub.number, result))
+
+    def _announce_commit(self, turn: Turn) -> None:
+        """See that the others learn of a commit: now if their clients wait for it, else soon."""
+        if self._is_awaited:
+            self.engine.step(Announce())
+            self._stepped_again = True
+        else:
+            turn.announce_soon = True
 
     def _report_digest(self, index: int) -> None:
         report = self._digests.report(index, self.digest())

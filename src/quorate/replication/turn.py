@@ -44,6 +44,8 @@ class Turn:
     Attributes:
         sends: (peer, channel, payload) to hand to the peer links, in order per peer.
         persists: steps for the disk, in order; ``persisted(sequence)`` when durable.
+        announce_soon: call ``announce`` in about a millisecond, unless a turn with ``persists``
+            comes first (its messages carry the news). Only other nodes' reads and watches gain.
         results: (batch number, result) of local batches applied this turn.
         released: tokens of read barriers whose read point has been applied here.
         leadership: news about who leads; None when nothing changed.
@@ -57,6 +59,7 @@ class Turn:
 
     sends: list[tuple[int, int, bytes]] = field(default_factory=list)
     persists: list[Persist] = field(default_factory=list)
+    announce_soon: bool = False
     results: list[tuple[int, Any]] = field(default_factory=list)
     released: list[Hashable] = field(default_factory=list)
     leadership: Leadership | None = None

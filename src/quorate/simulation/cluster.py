@@ -125,6 +125,7 @@ class SimulatedCluster:
             inflight_messages_max=8,
             snapshot_chunk_bytes=300,
             log_keep_entries=self.world.draw(20),
+            announce_at_once=self.world.chance(0.5),
         )
         replica_settings = ReplicaSettings(
             entry_bytes_max=1_000,

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol, TypeAlias
 
 from quorate.consensus.engine import Engine, ReadSnapshot
@@ -27,6 +28,7 @@ from quorate.simulation.world import World
 from quorate.storage.settings import StorageSettings
 from quorate.storage.store import Store
 
+ANNOUNCE_US = 1_000
 WALL_ORIGIN_MS = 1_700_000_000_000
 SMALL_STORAGE = StorageSettings(
     segment_bytes=8_192, preallocate_bytes=0, spare_segments_max=1, snapshot_sync_bytes=1_000
@@ -48,6 +50,8 @@ class Core(Protocol):
     def persisted(self, sequence: int) -> None: ...
 
     def install(self, meta: SnapshotMeta, chunks: Iterable[bytes]) -> None: ...
+
+    def announce(self) -> None: ...
 
     def snapshot_saved(self, meta: SnapshotMeta, size_bytes: int) -> None: ...
 
@@ -187,6 +191,8 @@ class Host:
         if turn.persists:
             self._queue += turn.persists
             self._pump_disk()
+        if turn.announce_soon:
+            self._world.after(ANNOUNCE_US, partial(self._announce, self.life))
         if turn.abandon_snapshot:
             self._job = None
         if turn.install is not None:
@@ -198,6 +204,11 @@ class Host:
         if turn.fatal is not None:
             self.fatal = turn.fatal
         return turn.again or turn.install is not None
+
+    def _announce(self, life: int) -> None:
+        if self.alive and life == self.life:
+            self.core.announce()
+            self.drive()
 
     def _pump_disk(self) -> None:
         if self._disk_busy or not self._queue:

@@ -188,6 +188,10 @@ class ObservedEngine:
             checker.on_leadership(self._node_id, effects.leadership)
         return effects
 
+    def is_quiet(self) -> bool:
+        """Pass through."""
+        return self.inner.is_quiet()
+
     def encode(self, message: Message) -> bytes:
         """Pass through."""
         return self.inner.encode(message)

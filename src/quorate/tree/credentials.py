@@ -1,4 +1,8 @@
-"""What an ``auth`` request proves. The clear password goes no further than this module."""
+"""What an ``auth`` request proves: an identity that ACLs can name.
+
+Invariant: the clear password goes no further than this module; logs, snapshots and other nodes
+see digests only.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""What the client service counts. Cheap: once per run of writes, per read, per turn."""
+"""What the client service counts, for ``mntr`` and the status page.
+
+Cheap on purpose: counted once per run of writes, per read and per turn, never per frame of a run.
+Local to a node; no part of the replicated state.
+"""
 
 from __future__ import annotations
 

@@ -194,6 +194,10 @@ class CoordinationServer:
         """Load the snapshot that ``Turn.install`` named."""
         self.replica.install(meta, chunks)
 
+    def announce(self) -> None:
+        """Tell the others what is committed; ``Turn.announce_soon`` asked for it."""
+        self.replica.announce()
+
     def transfer_leadership(self) -> None:
         """Hand leadership to the best other voter, when leading."""
         self.replica.transfer_leadership()
@@ -225,6 +229,10 @@ class CoordinationServer:
         turn.resumes = service.take_resumes()
         turn.again = service.wants_turn  # asked last: giving answers admits held requests
         return turn
+
+    def is_quiet(self) -> bool:
+        """Whether ``take`` would hand out nothing, so that it may be skipped."""
+        return not self.service.wants_turn and self.replica.is_quiet()
 
     def _on_leadership(self, leadership: Leadership) -> None:
         self.service.set_leading(leadership.established, self._now_ms)

@@ -1,4 +1,8 @@
-"""What the client service can be told. Every bound on what a client may cost is here."""
+"""What the client service can be told.
+
+Invariant: every bound on what one client, or all of them, may cost a node is a field here, so
+that a reader can add them up.
+"""
 
 from __future__ import annotations
 

@@ -26,6 +26,8 @@ class FakeTurn:
     save_snapshot: Any = None
     abandon_snapshot: bool = False
     install: SnapshotMeta | None = None
+    announce_soon: bool = False
+    again: bool = False
     fatal: str | None = None
 
 

@@ -31,10 +31,12 @@ def build(server: FakeServer, stopped: list[str]) -> tuple[Driver, Recorder]:
     driver = Driver(server, Clock(), stopped.append)
     snapshots = recorder.part("snapshots", "save", "cancel", "read")
     snapshots.is_saving = False
+    disk = recorder.part("disk", "submit")
+    disk.try_persist_now = lambda _: False
     driver.connect(
         clients=recorder.part("clients", "write", "close", "pause", "resume", "end_turn"),
         peers=recorder.part("peers", "send"),
-        disk=recorder.part("disk", "submit"),
+        disk=disk,
         snapshots=snapshots,
         store=SimpleNamespace(open_snapshot=lambda _: [b"sta", b"te"]),  # type: ignore[arg-type]
     )
@@ -59,8 +61,8 @@ def test_many_wakes_make_one_turn_after_everything_that_is_ready() -> None:
     run(story)
 
 
-def test_peers_then_disk_then_clients() -> None:
-    """Other nodes' disks start before ours does; clients come last; the rare follows."""
+def test_peers_then_clients_then_disk() -> None:
+    """Other nodes' disks start before ours does; no client waits for it; the rare follows."""
 
     async def story() -> None:
         server = FakeServer()
@@ -83,8 +85,8 @@ def test_peers_then_disk_then_clients() -> None:
         await eventually(lambda: server.takes)
         assert recorder.done[:9] == [
             ("peers", "send", [(2, 1, b"m")]),
-            ("disk", "submit", step),
             ("clients", "write", 5, b"w"),
+            ("disk", "submit", step),
             ("clients", "close", 6),
             ("clients", "pause", 7),
             ("clients", "resume", 8),
@@ -126,5 +128,63 @@ def test_the_clock_ticks() -> None:
         driver.stop()
         times = [event[1] for event in server.named("tick")]
         assert times == sorted(times)
+
+    run(story)
+
+
+def test_small_step_is_durable_within_the_turn_and_its_acknowledgement_goes_out() -> None:
+    """A small step is written on the spot; what waited for it leaves in the same go."""
+
+    async def story() -> None:
+        server = FakeServer()
+        step = Persist(1)
+        server.turns.append(FakeTurn(persists=[step]))
+        server.turns.append(FakeTurn(sends=[(1, 1, b"ack")]))
+        driver, recorder = build(server, [])
+        driver._disk.try_persist_now = lambda steps: recorder.done.append(("disk", steps)) or True
+        driver.wake()
+        await eventually(lambda: server.takes >= 2)
+        assert recorder.done[0] == ("disk", [step])
+        assert server.named("persisted") == [("persisted", 1)]
+        assert ("peers", "send", [(1, 1, b"ack")]) in recorder.done
+
+    run(story)
+
+
+def test_step_that_the_disk_declines_goes_to_the_thread() -> None:
+    """A busy or slow disk is never waited for on the loop."""
+
+    async def story() -> None:
+        server = FakeServer()
+        step = Persist(1)
+        server.turns.append(FakeTurn(persists=[step]))
+        driver, recorder = build(server, [])
+        driver._disk.try_persist_now = lambda _: False
+        driver.wake()
+        await eventually(lambda: server.takes)
+        assert recorder.done[0] == ("disk", "submit", step)
+        assert server.named("persisted") == []
+
+    run(story)
+
+
+def test_news_of_a_commit_travels_alone_only_when_nothing_else_does() -> None:
+    """Asked for soon, the announcement comes by itself once, and not when entries carry it."""
+
+    async def story() -> None:
+        server = FakeServer()
+        server.turns.append(FakeTurn(announce_soon=True))
+        server.turns.append(FakeTurn(persists=[Persist(1)]))
+        driver, _ = build(server, [])
+        driver.wake()
+        await eventually(lambda: server.takes == 1)
+        driver.wake()
+        await eventually(lambda: not driver._announce_armed)
+        assert server.named("announce") == []
+        server.turns.append(FakeTurn(announce_soon=True))
+        driver.wake()
+        await eventually(lambda: server.named("announce"))
+        await eventually(lambda: not driver._announce_armed)
+        assert len(server.named("announce")) == 1
 
     run(story)

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from quorate.consensus.engine import ReadSnapshot
-from quorate.consensus.entry import Persist, SnapshotMeta
+from quorate.consensus.entry import Entry, Persist, SnapshotMeta
 from quorate.errors import DiskFailed
 from quorate.node.disk_thread import DiskThread
 from quorate.node.snapshot_thread import SnapshotThread
@@ -192,5 +192,63 @@ def test_pieces_are_read_for_other_nodes() -> None:
         await eventually(lambda: server.events)
         assert server.events == [("snapshot_read", 2, META, 4, b"oad", True)]
         assert thread.stop(5)
+
+    run(story)
+
+
+def test_short_cut_only_for_little_on_an_idle_disk_that_was_quick(monkeypatch: Any) -> None:
+    """Writing on the loop's thread is declined behind a write, for much, after a stall."""
+    now = [0.0]
+    monkeypatch.setattr("quorate.node.disk_thread.monotonic", lambda: now[0])
+
+    async def story() -> None:
+        persisted: list[int] = []
+        stall = [0.0]
+
+        def persist(steps: list[Persist]) -> None:
+            now[0] += stall[0]
+            persisted.extend(step.sequence for step in steps)
+
+        post = asyncio.get_running_loop().call_soon_threadsafe
+        durable: list[int] = []
+        thread = DiskThread(persist, post, durable.append, lambda _: None)
+        assert thread.try_persist_now([Persist(1)])
+        thread.submit(Persist(2))
+        assert not thread.try_persist_now([Persist(3)]), "a write is in flight"
+        thread.start()
+        await eventually(lambda: durable == [2])
+        large = Persist(3, entries=[Entry(1, 1, 1, b"x" * 2_000)])
+        assert not thread.try_persist_now([large])
+        stall[0] = 1.0
+        assert thread.try_persist_now([Persist(3)])
+        stall[0] = 0.0
+        assert not thread.try_persist_now([Persist(4)]), "the disk was slow a moment ago"
+        now[0] += 60
+        assert thread.try_persist_now([Persist(4)])
+        assert persisted == [1, 2, 3, 4]
+        assert thread.stop(5)
+
+    run(story)
+
+
+def test_failed_short_cut_writes_nothing_more() -> None:
+    """After a failure on the loop's thread neither it nor the disk thread writes again."""
+
+    async def story() -> None:
+        calls: list[int] = []
+
+        def persist(steps: list[Persist]) -> None:
+            calls.append(steps[0].sequence)
+            raise DiskFailed("no")
+
+        failed: list[BaseException] = []
+        post = asyncio.get_running_loop().call_soon_threadsafe
+        thread = DiskThread(persist, post, lambda _: None, failed.append)
+        thread.start()
+        assert not thread.try_persist_now([Persist(1)])
+        thread.submit(Persist(1))
+        await eventually(lambda: failed)
+        assert thread.stop(5)
+        assert calls == [1]
 
     run(story)

@@ -26,6 +26,9 @@ class FakeEngine:
         effects, self.effects = self.effects, Effects()
         return effects
 
+    def is_quiet(self):
+        return self.effects == Effects()
+
     def encode(self, message):
         return repr(message).encode()
 

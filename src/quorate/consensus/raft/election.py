@@ -239,6 +239,11 @@ def on_leader_closed(state: RaftState) -> None:
     """The leader's connection was closed: its process is probably gone."""
     assert state.role is not Role.LEADER, "we are not following"
     state.is_leader_gone = True
+    _hurry(state)
+
+
+def _hurry(state: RaftState) -> None:
+    """Begin a pre-vote within milliseconds, and repeat it early."""
     if may_campaign(state):
         state.hurry = HURRY_ROUNDS
         soon = state.now_ms + state.draw(HINT_STAGGER_MS)
@@ -246,10 +251,17 @@ def on_leader_closed(state: RaftState) -> None:
 
 
 def on_voter_opened(state: RaftState, peer: int) -> None:
-    """A voter can be reached while we campaign: ask it again now."""
-    if state.role not in (Role.PRE_CANDIDATE, Role.CANDIDATE) or peer in state.votes:
+    """A voter can be reached: ask it again while we campaign; soon, when we have just started.
+
+    A cluster that starts cold has nobody to wait for: the first links are the sign to begin. If
+    there is a leader after all, the pre-vote is refused and changes nothing.
+    """
+    if peer == state.node_id or not state.configuration.is_voter(peer):
         return
-    if peer != state.node_id and state.configuration.is_voter(peer):
+    if state.role is Role.FOLLOWER:
+        if state.is_fresh and state.leader == NO_LEADER:
+            _hurry(state)
+    elif state.role is not Role.LEADER and peer not in state.votes:
         _ask(state, peer)
 
 

@@ -22,6 +22,7 @@ from typing import Any
 
 from quorate.consensus.engine import (
     NO_LEADER,
+    Announce,
     ChangeMembership,
     Draw,
     Effects,
@@ -105,6 +106,11 @@ class RaftEngine:
         out = state.out
         state.out = Effects()
         return out
+
+    def is_quiet(self) -> bool:
+        """Whether ``take`` would be empty, told for a leader in steady state; else False."""
+        state = self.state
+        return state.role is Role.LEADER and leader.is_quiet(state)
 
     def encode(self, message: Message) -> bytes:
         """Turn one of this engine's messages into bytes for the wire."""
@@ -276,6 +282,11 @@ def _on_transfer(state: RaftState, event: TransferLeadership) -> None:
     leader.on_transfer(state, event.to)
 
 
+def _on_announce(state: RaftState, event: Announce) -> None:
+    del event
+    state.is_announce_due = state.role is Role.LEADER
+
+
 def _on_change_membership(state: RaftState, event: ChangeMembership) -> None:
     del event
     state.ignore("membership is fixed")
@@ -303,6 +314,7 @@ _ON_EVENT: dict[type[Any], Callable[[RaftState, Any], None]] = {
     ReadBarrier: _on_read_barrier,
     PeerOpened: _on_peer_opened,
     PeerClosed: _on_peer_closed,
+    Announce: _on_announce,
     TransferLeadership: _on_transfer,
     ChangeMembership: _on_change_membership,
     SnapshotSaved: _on_snapshot_saved,

@@ -43,6 +43,7 @@ def hear_leader(state: RaftState, sender: int) -> None:
             )
         state.become_follower(state.term, sender)
     state.hurry = 0
+    state.is_fresh = False
     state.is_leader_gone = False
     state.heard_leader_ms = state.now_ms
     state.election_deadline_ms = state.now_ms + state.election_timeout_ms

@@ -116,41 +116,9 @@ class RaftState:
         self.configurations: list[tuple[int, Configuration]] = [(0, configuration)]
         self.quorum = Quorum(configuration)
 
-        # Role and elections.
-        self.role = Role.FOLLOWER
-        self.leader = NO_LEADER
-        self.is_leader_gone = False  # the operating system says that its process ended
-        self.heard_leader_ms = now_ms
-        self.votes: dict[int, bool] = {}
-        self.hurry = 0  # rounds left with short timeouts, after a hint that the leader is gone
-        self.is_campaign_forced = False
-        self.election_timeout_ms = 0
-        self.election_deadline_ms = 0
-
-        # As a follower: what the leader of this term has shown us.
-        self.verified_index = 0  # our log equals the leader's up to here
-        self.leader_commit = 0
-        self.acknowledged_index = 0
-        self.is_ack_due = False
-        self.incoming: IncomingSnapshot | None = None
-        self.installing: Installing | None = None
-        self.pending_chunk: SnapshotChunk | None = None
-
-        # As a leader.
-        self.progress: dict[int, Progress] = {}
-        self.peers: list[Progress] = []
-        self.matches: dict[int, int] = {}  # node -> durable index, own included
-        self.actives: dict[int, int] = {}  # node -> when it last answered
-        self.rounds: dict[int, int] = {}  # node -> latest heartbeat round it echoed
-        self.shared_append: tuple[Append, int] | None = None  # of this turn, with its size
-        self.round = 0  # never reused while this process lives
-        self.is_heartbeat_due = False
-        self.heartbeat_deadline_ms = 0
-        self.term_start_index = 0
-        self.is_term_committed = False
-        self.transfer_target = 0
-        self.transfer_deadline_ms = 0
-        self.is_transfer_sent = False
+        self._init_elections(now_ms)
+        self._init_following()
+        self._init_leading()
 
         # Reads: (0, token) of our own driver, (peer, number) of a follower.
         self.reads_waiting: list[tuple[int, Hashable]] = []
@@ -163,8 +131,51 @@ class RaftState:
         self.announced: Leadership | None = None
         self._recover(recovered)
         self.reset_election_timer()
+        if self.configuration.voters == (node_id,) and not self.configuration.outgoing:
+            self.election_deadline_ms = now_ms  # nobody to wait for, nobody to disturb
 
     # ---- start ---------------------------------------------------------------------------------
+
+    def _init_elections(self, now_ms: int) -> None:
+        """Role, votes and timers."""
+        self.role = Role.FOLLOWER
+        self.leader = NO_LEADER
+        self.is_leader_gone = False  # the operating system says that its process ended
+        self.heard_leader_ms = now_ms
+        self.is_fresh = True  # no leader was ever heard in this life of the process
+        self.votes: dict[int, bool] = {}
+        self.hurry = 0  # rounds left with short timeouts, after a hint that the leader is gone
+        self.is_campaign_forced = False
+        self.election_timeout_ms = 0
+        self.election_deadline_ms = 0
+
+    def _init_following(self) -> None:
+        """As a follower: what the leader of this term has shown us."""
+        self.verified_index = 0  # our log equals the leader's up to here
+        self.leader_commit = 0
+        self.acknowledged_index = 0
+        self.is_ack_due = False
+        self.incoming: IncomingSnapshot | None = None
+        self.installing: Installing | None = None
+        self.pending_chunk: SnapshotChunk | None = None
+
+    def _init_leading(self) -> None:
+        """As a leader: what the members have, and what is due to them."""
+        self.progress: dict[int, Progress] = {}
+        self.peers: list[Progress] = []
+        self.matches: dict[int, int] = {}  # node -> durable index, own included
+        self.actives: dict[int, int] = {}  # node -> when it last answered
+        self.rounds: dict[int, int] = {}  # node -> latest heartbeat round it echoed
+        self.shared_append: tuple[Append, int] | None = None  # of this turn, with its size
+        self.round = 0  # never reused while this process lives
+        self.is_heartbeat_due = False
+        self.is_announce_due = False
+        self.heartbeat_deadline_ms = 0
+        self.term_start_index = 0
+        self.is_term_committed = False
+        self.transfer_target = 0
+        self.transfer_deadline_ms = 0
+        self.is_transfer_sent = False
 
     def _recover(self, recovered: Recovered) -> None:
         """Take over what the disk held; a snapshot's index is committed and applied."""
@@ -299,6 +310,7 @@ class RaftState:
         self.actives.clear()
         self.rounds.clear()
         self.is_heartbeat_due = False
+        self.is_announce_due = False
         self.is_term_committed = False
         self.transfer_target = 0
         waiting = self.reads_waiting
