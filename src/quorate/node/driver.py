@@ -126,8 +126,12 @@ class Driver:
             self._announce_due = False
             if turn.sends:
                 self._peers.send(turn.sends)
-            self._answer(turn)
-            is_durable = self._persist(turn)
+            if turn.may_wait_for_disk:
+                self._answer(turn)
+                is_durable = self._persist_now(turn)
+            else:
+                self._submit(turn)
+                self._answer(turn)
         self._carry_out_the_rare(turn)
         self._clients.end_turn()
         if turn.announce_soon:
@@ -136,13 +140,16 @@ class Driver:
             self.wake()
         return is_durable
 
-    def _persist(self, turn: Turn) -> bool:
+    def _submit(self, turn: Turn) -> None:
+        for step in turn.persists:
+            self._disk.submit(step)
+
+    def _persist_now(self, turn: Turn) -> bool:
         """Make it durable on the spot where that is quick; else the thread does it."""
         if self._disk.try_persist_now(turn.persists):
             self._server.persisted(turn.persists[-1].sequence)
             return not self._server.is_quiet()
-        for step in turn.persists:
-            self._disk.submit(step)
+        self._submit(turn)
         return False
 
     def _announce_soon(self) -> None:

@@ -41,6 +41,10 @@ class Turn(Protocol):
         """For the disk thread, in order; answered by ``persisted``."""
 
     @property
+    def may_wait_for_disk(self) -> bool:
+        """Nothing else happens to these entries before ``persists`` is durable here."""
+
+    @property
     def announce_soon(self) -> bool:
         """Call ``announce`` in about a millisecond unless a turn with ``persists`` comes first."""
 

@@ -255,6 +255,9 @@ class Replica:
             if not self._stepped_again and not (self._intake and self._may_propose()):
                 break
         self._maybe_snapshot(turn)
+        if turn.persists:
+            alone = len(self.engine.configuration().members) == 1
+            turn.may_wait_for_disk = alone or self.leadership.leader != self.node_id
         turn.fatal = self._fatal
         self._out = self._new_turn()
         return turn

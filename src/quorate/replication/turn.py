@@ -44,6 +44,9 @@ class Turn:
     Attributes:
         sends: (peer, channel, payload) to hand to the peer links, in order per peer.
         persists: steps for the disk, in order; ``persisted(sequence)`` when durable.
+        may_wait_for_disk: nothing else happens to these entries before they are durable here, so
+            the driver may as well wait. False on a leader among others: their disks work beside
+            its own, and its heartbeats must not wait.
         announce_soon: call ``announce`` in about a millisecond, unless a turn with ``persists``
             comes first (its messages carry the news). Only other nodes' reads and watches gain.
         results: (batch number, result) of local batches applied this turn.
@@ -59,6 +62,7 @@ class Turn:
 
     sends: list[tuple[int, int, bytes]] = field(default_factory=list)
     persists: list[Persist] = field(default_factory=list)
+    may_wait_for_disk: bool = False
     announce_soon: bool = False
     results: list[tuple[int, Any]] = field(default_factory=list)
     released: list[Hashable] = field(default_factory=list)

@@ -129,6 +129,11 @@ class VirtualFile:
             _apply(self._inode.durable, offset, data)
         self._inode.pending.clear()
 
+    def write_through(self, offset: int, data: bytes) -> None:
+        """Write, then sync; a failure may come between the two."""
+        self.write(offset, data)
+        self.sync()
+
     def truncate(self, size: int) -> None:
         """Set the size; not durable before ``sync``."""
         assert size >= 0

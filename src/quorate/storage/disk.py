@@ -5,7 +5,8 @@ One Disk is one node's data directory, flat, with short ASCII file names. The re
 what was not synced, as a power failure would. One contract test-suite runs against both.
 
 Invariants that callers rely on, and nothing more:
-    * ``write`` may be lost, wholly or in part, until ``File.sync`` returned
+    * ``write`` may be lost, wholly or in part, until ``File.sync`` returned; ``write_through``
+      until it returned itself
     * a created, renamed or removed name may be lost until ``sync_directory`` returned
     * any call may raise DiskFailed; after that the node must not use the directory again
 """
@@ -26,6 +27,12 @@ class File(Protocol):
 
     def sync(self) -> None:
         """Make data (and size) durable before returning. Never retried after a failure."""
+
+    def write_through(self, offset: int, data: bytes) -> None:
+        """``write``, then make these bytes durable as ``sync`` would; in one call where it can be.
+
+        Never retried after a failure.
+        """
 
     def truncate(self, size: int) -> None:
         """Set the file's size."""

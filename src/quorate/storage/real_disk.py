@@ -29,6 +29,8 @@ NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 """What a file name may be: short, ASCII, flat; anything else is a bug of the caller."""
 
 
+_HAS_WRITE_THROUGH = hasattr(os, "pwritev") and hasattr(os, "RWF_DSYNC")
+
 _CLOSED = (1 << 31) - 1
 """Never a descriptor: the kernel answers EBADF, and no reused number can be hit."""
 
@@ -80,6 +82,22 @@ class RealFile:
         """Make data and size durable (``fdatasync``)."""
         with _failing("sync", self._name):
             os.fdatasync(self._descriptor)
+
+    def write_through(self, offset: int, data: bytes) -> None:
+        """Write and make durable with one system call (``RWF_DSYNC``).
+
+        One call instead of two gives up and takes back the interpreter's lock once instead of
+        twice; the disk does the same work.
+        """
+        if not _HAS_WRITE_THROUGH:
+            self.write(offset, data)
+            self.sync()
+            return
+        with _failing("write", self._name):
+            written = os.pwritev(self._descriptor, (data,), offset, os.RWF_DSYNC)
+            while written < len(data):
+                rest = memoryview(data)[written:]
+                written += os.pwritev(self._descriptor, (rest,), offset + written, os.RWF_DSYNC)
 
     def truncate(self, size: int) -> None:
         """Set the size."""

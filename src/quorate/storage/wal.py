@@ -213,8 +213,7 @@ class Wal:
             data = b"".join((*parts, self._zeros[:ahead]))
         else:
             data = b"".join(parts)
-        file.write(self._offset, data)
-        file.sync()
+        file.write_through(self._offset, data)
         self.fsyncs += 1
         self.bytes_written += len(data)
         self._filled = max(self._filled, end + ahead)

@@ -26,6 +26,7 @@ class FakeTurn:
     save_snapshot: Any = None
     abandon_snapshot: bool = False
     install: SnapshotMeta | None = None
+    may_wait_for_disk: bool = False
     announce_soon: bool = False
     again: bool = False
     fatal: str | None = None

@@ -61,8 +61,8 @@ def test_many_wakes_make_one_turn_after_everything_that_is_ready() -> None:
     run(story)
 
 
-def test_peers_then_clients_then_disk() -> None:
-    """Other nodes' disks start before ours does; no client waits for it; the rare follows."""
+def test_peers_then_disk_then_clients() -> None:
+    """Other nodes' disks start before ours does; clients come last; the rare follows."""
 
     async def story() -> None:
         server = FakeServer()
@@ -85,8 +85,8 @@ def test_peers_then_clients_then_disk() -> None:
         await eventually(lambda: server.takes)
         assert recorder.done[:9] == [
             ("peers", "send", [(2, 1, b"m")]),
-            ("clients", "write", 5, b"w"),
             ("disk", "submit", step),
+            ("clients", "write", 5, b"w"),
             ("clients", "close", 6),
             ("clients", "pause", 7),
             ("clients", "resume", 8),
@@ -138,7 +138,7 @@ def test_small_step_is_durable_within_the_turn_and_its_acknowledgement_goes_out(
     async def story() -> None:
         server = FakeServer()
         step = Persist(1)
-        server.turns.append(FakeTurn(persists=[step]))
+        server.turns.append(FakeTurn(persists=[step], may_wait_for_disk=True))
         server.turns.append(FakeTurn(sends=[(1, 1, b"ack")]))
         driver, recorder = build(server, [])
         driver._disk.try_persist_now = lambda steps: recorder.done.append(("disk", steps)) or True
@@ -157,7 +157,7 @@ def test_step_that_the_disk_declines_goes_to_the_thread() -> None:
     async def story() -> None:
         server = FakeServer()
         step = Persist(1)
-        server.turns.append(FakeTurn(persists=[step]))
+        server.turns.append(FakeTurn(persists=[step], may_wait_for_disk=True))
         driver, recorder = build(server, [])
         driver._disk.try_persist_now = lambda _: False
         driver.wake()
