@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from typing import cast
 
 from quorate.node.ports import Server
+from quorate.node.write_now import descriptor_of, write_now
 
 _LOG = logging.getLogger("quorate.clients")
 _HIGH_WATER_BYTES = 256 << 10
@@ -153,7 +154,16 @@ class ClientListener:
 class ClientConnection(asyncio.Protocol):
     """One client's connection: hands chunks to the server, keeps count of unread output."""
 
-    __slots__ = ("_congested", "_host", "_listener", "_received", "_wake", "conn", "transport")
+    __slots__ = (
+        "_congested",
+        "_descriptor",
+        "_host",
+        "_listener",
+        "_received",
+        "_wake",
+        "conn",
+        "transport",
+    )
 
     def __init__(self, listener: ClientListener) -> None:
         self._listener = listener
@@ -161,12 +171,14 @@ class ClientConnection(asyncio.Protocol):
         self._wake = listener.wake
         self._congested = False
         self._host = ""
+        self._descriptor = -1
         self.conn = 0  # 0: not admitted
         self.transport: asyncio.Transport
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The client connected; asyncio and uvloop have set TCP_NODELAY."""
         self.transport = cast("asyncio.Transport", transport)
+        self._descriptor = descriptor_of(self.transport)
         peer = self.transport.get_extra_info("peername")
         self._host = str(peer[0]) if peer else "unknown"
         if not self._listener.admit(self, self._host):
@@ -212,7 +224,7 @@ class ClientConnection(asyncio.Protocol):
         transport = self.transport
         if transport.is_closing():
             return
-        transport.write(data)
+        write_now(transport, self._descriptor, (data,))
         if self._congested:
             unread = transport.get_write_buffer_size()
             if unread > self._listener.bounds.buffer_bytes_max:

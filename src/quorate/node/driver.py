@@ -95,9 +95,13 @@ class Driver:
             self._loop.call_soon(self._turn)
 
     def wake_if_due(self) -> None:
-        """Something happened that often decides nothing: take a turn only if it did."""
+        """Something happened that often decides nothing: take a turn if it did, and at once.
+
+        Messages of peers and news of the disk come in batches already; waiting for the end of the
+        loop's round would only make every client wait longer.
+        """
         if not self._scheduled and not self._server.is_quiet():
-            self.wake()
+            self._turn()
 
     def _tick(self) -> None:
         self._ticker = self._loop.call_later(TICK_SECONDS, self._tick)

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, cast
 from quorate.errors import RemoteProtocolError
 from quorate.node.peer_identity import CONTROL_CHANNEL, Refusal, decode_verdict
 from quorate.node.units import Address
+from quorate.node.write_now import descriptor_of, write_now
 from quorate.protocol.peer import HELLO_CHANNEL, PeerConnection, encode_frame
 
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ class PeerLink:
         if not self.is_standing or connection is None:
             return
         transport = connection.transport
-        transport.writelines(frames)
+        write_now(transport, connection.descriptor, frames)
         unread = transport.get_write_buffer_size()
         if unread > self.network.buffer_bytes_max:
             self.log(f"leaves {unread} bytes unread; link dropped")
@@ -167,10 +168,12 @@ class OutgoingConnection(asyncio.Protocol):
         self._is_answered = False
         self._timeout: asyncio.TimerHandle | None = None
         self.transport: asyncio.Transport
+        self.descriptor = -1
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Say hello."""
         self.transport = cast("asyncio.Transport", transport)
+        self.descriptor = descriptor_of(self.transport)
         self._link.connected(self)
         watch_for_silence(self.transport)
         self.transport.writelines(

@@ -75,9 +75,16 @@ class PeerNetwork:
     def send(self, sends: list[tuple[int, int, bytes]]) -> None:
         """Ship a turn's messages, one write per peer."""
         frames: dict[int, list[bytes]] = {}
+        previous: bytes | None = None
+        previous_channel = -1
+        frame: list[bytes] = []
         for peer, channel, payload in sends:
             assert HELLO_CHANNEL < channel < CONTROL_CHANNEL, channel
-            frames.setdefault(peer, []).extend(encode_frame(channel, payload))
+            if payload is not previous or channel != previous_channel:
+                # Nodes in step are sent the very same bytes: one checksum for all.
+                frame = encode_frame(channel, payload)
+                previous, previous_channel = payload, channel
+            frames.setdefault(peer, []).extend(frame)
         for peer, parts in frames.items():
             self._links[peer].send(parts)
 

@@ -394,6 +394,19 @@ class ClientDesk:
             or any(not client.congested for client in self._full_before)
         )
 
+    @property
+    def has_output(self) -> bool:
+        """Whether ``take_writes``, ``_closings``, ``_pauses`` or ``_resumes`` has something."""
+        return bool(
+            self._dirty
+            or self._closings
+            or self._paused
+            or self._pauses
+            or self._full
+            or self._full_before
+            or self._doomed
+        )
+
     def take_closings(self) -> list[int]:
         """Connections to be closed once their output has left."""
         closings, self._closings = self._closings, []

@@ -100,6 +100,7 @@ class CoordinationServer:
         self.settings = settings
         self._now_ms = now_ms
         self._started_ms = now_ms
+        self._notice_due = False
         self.service = ClientService(
             node_id=node_id,
             incarnation=incarnation,
@@ -134,6 +135,7 @@ class CoordinationServer:
     def tick(self, now_ms: int, wall_ms: int) -> None:
         """Time passed; call every 10 to 20 ms."""
         self._now_ms = now_ms
+        self._notice_due = True
         self.replica.tick(now_ms, wall_ms)
         self.service.tick(now_ms)
 
@@ -218,21 +220,28 @@ class CoordinationServer:
             service.barrier_released(released)
         if turn.leadership is not None:
             self._on_leadership(turn.leadership)
-        leader = replica.leadership.leader
-        if leader not in (NO_LEADER, self.node_id):
-            notice = service.take_notice(self._now_ms)
-            if notice is not None:
-                turn.sends.append((leader, Channel.NOTICE, notice))
-        turn.writes = service.take_writes()
-        turn.closings = service.take_closings()
-        turn.pauses = service.take_pauses()
-        turn.resumes = service.take_resumes()
+        if self._notice_due:
+            self._notify_leader(turn)
+        if service.has_output:
+            turn.writes = service.take_writes()
+            turn.closings = service.take_closings()
+            turn.pauses = service.take_pauses()
+            turn.resumes = service.take_resumes()
         turn.again = service.wants_turn  # asked last: giving answers admits held requests
         return turn
 
     def is_quiet(self) -> bool:
         """Whether ``take`` would hand out nothing, so that it may be skipped."""
         return not self.service.wants_turn and self.replica.is_quiet()
+
+    def _notify_leader(self, turn: ServerTurn) -> None:
+        """Tell the leader which sessions were heard from; at most once a tick."""
+        self._notice_due = False
+        leader = self.replica.leadership.leader
+        if leader not in (NO_LEADER, self.node_id):
+            notice = self.service.take_notice(self._now_ms)
+            if notice is not None:
+                turn.sends.append((leader, Channel.NOTICE, notice))
 
     def _on_leadership(self, leadership: Leadership) -> None:
         self.service.set_leading(leadership.established, self._now_ms)
