@@ -98,7 +98,9 @@ def test_outbox_sends_everything_in_order_to_each_leader(actions):
             outbox.resend()
             taken = list(range(1, applied + 1))
         elif action == "take":
-            fresh = [sub.number for raw in outbox.take_unsent() for sub in iterate_sub_batches(raw)]
+            fresh = [
+                sub.number for _, raw in outbox.take_unsent() for sub in iterate_sub_batches(raw)
+            ]
             assert fresh == [n for n in range(applied + 1, submitted + 1) if n not in taken]
             taken += fresh
     assert len(outbox) == submitted - applied == (outbox.number_last - outbox.number_settled)

@@ -43,7 +43,10 @@ def _size(step: Persist) -> int:
     """About how many bytes a step writes; a piece of a snapshot is always too many."""
     if step.chunk is not None or step.compact_to is not None or step.truncate_from is not None:
         return NOW_BYTES_MAX + 1
-    return sum(len(entry.payload) for entry in step.entries)
+    size = 0
+    for entry in step.entries:
+        size += len(entry.payload)
+    return size
 
 
 class DiskThread:
@@ -93,10 +96,10 @@ class DiskThread:
         it. That is worth paying for a batch, and whenever the disk might be slow; it is not for a
         few hundred bytes on an idle disk that was quick before.
         """
-        now = monotonic()
-        if self._durable_sequence != self._last_sequence or now < self._slow_until_seconds:
+        if self._durable_sequence != self._last_sequence or len(steps) > 1:
             return False
-        if sum(_size(step) for step in steps) > NOW_BYTES_MAX:
+        now = monotonic()
+        if now < self._slow_until_seconds or _size(steps[0]) > NOW_BYTES_MAX:
             return False
         try:
             self._persist(steps)

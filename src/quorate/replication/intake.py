@@ -92,6 +92,16 @@ class Intake:
             self._queue.append(sub.raw)
             self.bytes_gathered += len(sub.raw)
 
+    def admit_own(self, node: int, incarnation: int, number: int, raw: bytes) -> None:
+        """``admit`` for this node's own next sub-batch, which needs no decoding."""
+        ahead = self._ahead
+        if ahead is None or not ahead.is_next(node, incarnation, number):
+            self.admit(raw)
+            return
+        ahead.record(node, incarnation, number)
+        self._queue.append(raw)
+        self.bytes_gathered += len(raw)
+
     def take(self, entry_bytes_max: int) -> list[bytes]:
         """Return sub-batches for one entry: at least one, about ``entry_bytes_max`` at most."""
         taken: list[bytes] = []

@@ -68,10 +68,8 @@ class Outbox:
         """Consider nothing sent: the leader is another one, or may have missed something."""
         self._sent = 0
 
-    def take_unsent(self) -> list[bytes]:
-        """Return encoded sub-batches to send to the present leader, oldest first."""
-        if self._sent == len(self._pending):
-            return []
-        fresh = [raw for _, raw in islice(self._pending, self._sent, None)]
+    def take_unsent(self) -> list[tuple[int, bytes]]:
+        """Return (number, encoded sub-batch) to send to the present leader, oldest first."""
+        fresh = list(islice(self._pending, self._sent, None))
         self._sent = len(self._pending)
         return fresh

@@ -310,18 +310,16 @@ class Replica:
 
     def _ship(self, turn: Turn) -> None:
         leader = self.leadership.leader
-        if leader == NO_LEADER:
+        if leader == NO_LEADER or not self._outbox.has_unsent:
             return
         fresh = self._outbox.take_unsent()
-        if not fresh:
-            return
         if leader == self.node_id:
-            for raw in fresh:
-                self._intake.admit(raw)
+            for number, raw in fresh:
+                self._intake.admit_own(leader, self.incarnation, number, raw)
             return
         group: list[bytes] = []
         size = 0
-        for raw in fresh:
+        for _, raw in fresh:
             if group and size + len(raw) > self.settings.forward_bytes_max:
                 turn.sends.append((leader, Channel.FORWARD, b"".join(group)))
                 group, size = [], 0
@@ -335,7 +333,7 @@ class Replica:
         return self._durable == self._issued or self._entries_in_flight == 0
 
     def _maybe_propose(self) -> None:
-        if not self._may_propose():
+        if not self._intake or not self._may_propose():
             return
         while self._intake:
             self._proposed_time_ms = max(self._wall_ms, self._proposed_time_ms, self._time_ms)

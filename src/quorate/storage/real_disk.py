@@ -41,9 +41,13 @@ def _failing(operation: str, name: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        code = errno.errorcode.get(error.errno or 0, "?")
-        reason = error.strerror or str(error)
-        raise DiskFailed(f"cannot {operation} {name}: {reason} ({code})") from error
+        raise _failure(operation, name, error) from error
+
+
+def _failure(operation: str, name: str, error: OSError) -> DiskFailed:
+    code = errno.errorcode.get(error.errno or 0, "?")
+    reason = error.strerror or str(error)
+    return DiskFailed(f"cannot {operation} {name}: {reason} ({code})")
 
 
 class RealFile:
@@ -93,11 +97,13 @@ class RealFile:
             self.write(offset, data)
             self.sync()
             return
-        with _failing("write", self._name):
+        try:  # not ``_failing``: this is on the path of every write of every client
             written = os.pwritev(self._descriptor, (data,), offset, os.RWF_DSYNC)
             while written < len(data):
                 rest = memoryview(data)[written:]
                 written += os.pwritev(self._descriptor, (rest,), offset + written, os.RWF_DSYNC)
+        except OSError as error:
+            raise _failure("write", self._name, error) from error
 
     def truncate(self, size: int) -> None:
         """Set the size."""
