@@ -21,6 +21,7 @@ Invariants:
     * of each origin incarnation, batches apply once, in order, without gaps
     * entry times never fall
     * messages that must wait for the disk leave only after ``persisted``
+    * what is committed is applied at most two turns later, and before any news of leadership
 """
 
 from __future__ import annotations
@@ -59,6 +60,8 @@ from quorate.replication.outbox import Outbox
 from quorate.replication.snapshots import SnapshotPolicy, encode_header, split_header
 from quorate.replication.state_machine import ApplyContext, StateMachine
 from quorate.replication.turn import Channel, ReplicaSettings, SnapshotJob, Turn
+
+PUT_OFF_MAX = 2
 
 
 class ReplicaStatistics(NamedTuple):
@@ -124,7 +127,8 @@ class Replica:
         self._barriers_retry: list[Hashable] = []
         self._barrier_count = 0
         self._installing: SnapshotMeta | None = None
-        self._held: list[Entry] = []  # delivered while a snapshot is being installed
+        self._committed: list[Entry] = []  # delivered by the engine, not applied yet
+        self._put_off = 0  # how many turns they have waited
         self._progress_ms = 0
         self._duplicates_refused = 0
         self._is_awaited = False  # another node's clients wait for what was just committed
@@ -239,8 +243,7 @@ class Replica:
         self._installing = None
         self._load(meta, chunks)
         self._outbox.settle(self._applied.last_number(self.node_id, self.incarnation))
-        held, self._held = self._held, []
-        self._deliver(held)
+        self._apply_committed(self._out)
 
     # ---- the way out ---------------------------------------------------------------------------
 
@@ -252,7 +255,11 @@ class Replica:
             self._maybe_propose()
             self._stepped_again = False
             self._carry_out(self.engine.take(), turn)
-            if not self._stepped_again and not (self._intake and self._may_propose()):
+            if self._intake and self._may_propose():
+                continue
+            if self._committed and not self._stepped_again and not self._may_apply_later(turn):
+                self._apply_committed(turn)
+            if not self._stepped_again:
                 break
         self._maybe_snapshot(turn)
         if turn.persists:
@@ -273,6 +280,7 @@ class Replica:
             or self._out.results
             or self._outbox.has_unsent
             or (self._intake and self._may_propose())
+            or (self._committed and self._installing is None)
             or self._fatal is not None
             or not self.engine.is_quiet()
         )
@@ -362,19 +370,22 @@ class Replica:
         if effects.install is not None:
             self._begin_install(effects.install, turn)
         if effects.committed:
-            self._is_awaited = False
-            self._deliver(effects.committed)
-            if self.leadership.leader == self.node_id:
-                self._announce_commit(turn)
+            self._note_committed(effects.committed)
         turn.read_snapshot += effects.read_snapshot
         for token, index in effects.barriers:
             self._barrier_count += 1
             heapq.heappush(self._barriers_waiting, (index, self._barrier_count, token))
         self._barriers_retry += effects.barriers_failed
         if effects.leadership is not None:
+            self._apply_committed(turn)
             self._on_leadership(effects.leadership, turn)
-        while self._barriers_waiting and self._barriers_waiting[0][0] <= self.applied_index:
-            turn.released.append(heapq.heappop(self._barriers_waiting)[2])
+        if self._barriers_waiting:
+            self._release_barriers(turn)
+
+    def _release_barriers(self, turn: Turn) -> None:
+        waiting = self._barriers_waiting
+        while waiting and waiting[0][0] <= self.applied_index:
+            turn.released.append(heapq.heappop(waiting)[2])
 
     def _on_leadership(self, leadership: Leadership, turn: Turn) -> None:
         before, self.leadership = self.leadership, leadership
@@ -400,24 +411,49 @@ class Replica:
 
     # ---- apply ---------------------------------------------------------------------------------
 
-    def _deliver(self, entries: list[Entry]) -> None:
-        if self._installing is not None:
-            self._held += entries
+    def _note_committed(self, entries: list[Entry]) -> None:
+        """Queue entries for apply; a leader may propose the next ones meanwhile."""
+        self._committed += entries
+        if self._entries_in_flight:
+            epoch = self.leadership.epoch
+            for entry in entries:
+                if entry.epoch == epoch and entry.kind == EntryKind.BATCH:
+                    self._entries_in_flight -= 1
+
+    def _may_apply_later(self, turn: Turn) -> bool:
+        """Whether others wait for what this turn sends or stores, so that they go first.
+
+        Applying a full batch takes milliseconds, in which the disks could work already. It is put
+        off twice at most (once for the step, once for its acknowledgement), never for long.
+        """
+        if (turn.sends or turn.persists) and self._put_off < PUT_OFF_MAX:
+            self._put_off += 1
+            turn.again = True
+            return True
+        return False
+
+    def _apply_committed(self, turn: Turn) -> None:
+        """Apply what is queued, unless a snapshot must be loaded first."""
+        self._put_off = 0
+        if not self._committed or self._installing is not None:
             return
+        entries, self._committed = self._committed, []
+        self._is_awaited = False
         for entry in entries:
             if entry.index != self.applied_index + 1:
                 raise InvariantBroken(
                     f"node {self.node_id}: entry {entry.index} delivered after {self.applied_index}"
                 )
             if entry.kind == EntryKind.BATCH:
-                if self._entries_in_flight and entry.epoch == self.leadership.epoch:
-                    self._entries_in_flight -= 1
                 self._apply(entry)
                 self._snapshots.bytes_since_last += len(entry.payload)
             self.applied_index = entry.index
             interval = self.settings.digest_interval
             if interval and entry.index % interval == 0:
                 self._report_digest(entry.index)
+        if self.leadership.leader == self.node_id:
+            self._announce_commit(turn)
+        self._release_barriers(turn)
 
     def _apply(self, entry: Entry) -> None:
         time_ms, sub_batches = decode_entry(entry.payload)
@@ -473,8 +509,8 @@ class Replica:
         turn.save_snapshot = SnapshotJob(meta, chunks)
 
     def _begin_install(self, meta: SnapshotMeta, turn: Turn) -> None:
+        self._apply_committed(turn)
         assert meta.index > self.applied_index, "a snapshot never takes the state back"
-        assert not self._held
         self._installing = meta
         turn.install = meta
         turn.abandon_snapshot = self._snapshots.abandon()

@@ -227,7 +227,7 @@ class CoordinationServer:
             turn.closings = service.take_closings()
             turn.pauses = service.take_pauses()
             turn.resumes = service.take_resumes()
-        turn.again = service.wants_turn  # asked last: giving answers admits held requests
+        turn.again |= service.wants_turn  # asked last: giving answers admits held requests
         return turn
 
     def is_quiet(self) -> bool:
