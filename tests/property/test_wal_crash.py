@@ -257,7 +257,7 @@ def explore(story, draws: int, make_disk=lambda: VirtualDisk(sector_bytes=64)) -
             recover_and_go_on(twin, random.Random(operations * 1000 + number).randrange)
 
 
-def test_a_crash_at_every_operation_loses_nothing_acknowledged_ra_3():
+def test_a_crash_at_every_operation_loses_nothing_acknowledged_ra_4():
     """Whatever the crash leaves of un-synced bytes and names, acknowledged state comes back."""
     explore(full_story, draws=6)
 
@@ -302,7 +302,7 @@ def random_story(seed: int):
 
 @settings(max_examples=150, deadline=None)
 @given(st.integers(0, 1 << 32), st.integers(0, 1 << 32))
-def test_random_workloads_survive_a_crash_anywhere_ra_3(seed, fate):
+def test_random_workloads_survive_a_crash_anywhere_ra_4(seed, fate):
     """Drawn workloads, drawn crash point, drawn fate of everything in flight."""
     story = random_story(seed)
     draw = random.Random(fate).randrange

@@ -187,6 +187,33 @@ def test_messages_after_persist_wait_for_the_disk():
     assert bench.replica.take().sends == [(3, Channel.ENGINE, b"'later'")]
 
 
+def test_what_others_wait_for_goes_before_apply():
+    """A turn that ships or stores leaves the apply to the next one, but never for long."""
+    bench = Bench(node_id=2)
+    bench.lead(1)
+    bench.commit_sub(b"a", node=3)
+    bench.persist()
+    turn = bench.replica.take()
+    assert turn.persists
+    assert turn.again
+    assert bench.machine.lines == []
+    bench.replica.persisted(1)
+    bench.engine.effects.messages.append((1, "ack"))
+    assert bench.replica.take().again
+    bench.persist()
+    assert not bench.replica.take().again
+    assert bench.machine.lines == [b"a"]
+
+
+def test_news_of_leadership_comes_after_everything_committed_before():
+    """ZB-4: nothing of an earlier epoch is left to apply when a leadership is announced."""
+    bench = Bench(node_id=2)
+    bench.commit_sub(b"a", node=3)
+    bench.persist()
+    bench.lead(3, epoch=2)
+    assert bench.machine.lines == [b"a"]
+
+
 def test_messages_after_persist_go_at_once_when_everything_is_durable():
     """Nothing outstanding on the disk, nothing to wait for."""
     bench = Bench()

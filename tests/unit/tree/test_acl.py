@@ -53,6 +53,14 @@ def test_what_is_an_acl(client, acl, code):
     assert client.error(wire.set_acl(b"/there", acl)) == code
 
 
+def test_null_id_is_an_empty_one(new_client):
+    """kazoo sends the id of ``auth`` as null; it means the session's identities all the same."""
+    null_auth = b"\0\0\0\1\0\0\0\x1f\0\0\0\4auth\xff\xff\xff\xff"
+    client = new_client(("digest", "u:hash"))
+    assert client.error(wire.create(b"/mine", acl=null_auth)) == 0
+    assert acl_of(client, b"/mine") == [(31, "digest", "u:hash")]
+
+
 def test_the_errors_of_create_have_zookeepers_order(client):
     """Bad flags, then path, then ACL, then the parent, its ACL, the name, and what exists."""
     client.create(b"/ro", acl=world(R))
