@@ -59,6 +59,16 @@ def test_7_log_keep_entries_spares_a_follower_the_snapshot() -> None:
     assert cluster.nodes[3].disk.snapshot is None
 
 
+def test_7_log_keep_bytes_bounds_what_stays_in_memory() -> None:
+    """Few large entries are as much memory as many small ones: bytes are bounded too."""
+    cluster = behind(EngineSettings(log_keep_entries=10, log_keep_bytes=0))
+    assert cluster.nodes[1].state.log.base_index == cluster.nodes[1].state.snapshot.index
+    cluster.tell_opened(1, 3)
+    cluster.settle()
+    assert cluster.nodes[3].applied == ["a", "b", "c"]
+    assert cluster.nodes[3].disk.snapshot is not None
+
+
 def test_5_1_every_piece_resets_the_election_timer() -> None:
     """Dissertation §5.1: a long transfer must not look like a silent leader."""
     cluster = RaftCluster(3)

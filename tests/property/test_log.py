@@ -111,3 +111,25 @@ def test_gaps_and_falling_epochs_are_refused() -> None:
         log.append(Entry(4, 1, EntryKind.BATCH, b""))
     with pytest.raises(AssertionError):
         log.truncate_from(3)
+
+
+@given(
+    st.lists(st.integers(0, 9), min_size=1, max_size=30),
+    st.integers(0, 12),
+    st.integers(0, 40),
+    st.data(),
+)
+def test_what_stays_behind_a_snapshot_is_bounded_in_entries_and_bytes(
+    sizes: list[int], keep_entries: int, keep_bytes: int, data: st.DataObject
+) -> None:
+    """As much is kept as both bounds allow, and never more."""
+    log = Log()
+    for index, size in enumerate(sizes, 1):
+        log.append(Entry(index, 1, EntryKind.BATCH, b"x" * size))
+    upto = data.draw(st.integers(0, len(sizes)))
+    to = log.compactable_to(upto, keep_entries=keep_entries, keep_bytes=keep_bytes)
+    kept = sizes[to:upto]
+    assert len(kept) <= keep_entries
+    assert sum(kept) <= keep_bytes
+    if to > 0 and len(kept) < keep_entries:
+        assert sum(kept) + sizes[to - 1] > keep_bytes

@@ -83,6 +83,18 @@ class Log:
         assert self.last_index >= self.base_index, "compaction keeps the end of the log"
         return True
 
+    def compactable_to(self, index: int, *, keep_entries: int, keep_bytes: int) -> int:
+        """How far to compact so that at most so much stays of the log up to ``index``."""
+        assert index <= self.last_index, "compaction beyond the end of the log"
+        to, size = index, 0
+        first = max(self.base_index, index - keep_entries)
+        while to > first:
+            size += len(self.entries[to - self.base_index - 1].payload)
+            if size > keep_bytes:
+                break
+            to -= 1
+        return to
+
     def reset(self, base_index: int, base_epoch: int) -> None:
         """Drop everything: a snapshot replaces the log (Raft Fig. 13 rule 7)."""
         self.entries.clear()

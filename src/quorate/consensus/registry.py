@@ -30,6 +30,7 @@ class EngineSettings:
         snapshot_chunk_bytes: size of the pieces in which a snapshot travels.
         log_keep_entries: entries kept in memory behind a snapshot, so that a member that is only
             a little behind needs no snapshot.
+        log_keep_bytes: the same in payload bytes; the smaller of the two bounds holds.
         announce_at_once: a leader with nothing else to send tells the members of each commit at
             once. Off: on ``Announce``, with its next message, or with the next tick.
     """
@@ -41,6 +42,7 @@ class EngineSettings:
     inflight_messages_max: int = 256
     snapshot_chunk_bytes: int = 256 << 10
     log_keep_entries: int = 1000
+    log_keep_bytes: int = 16 << 20
     announce_at_once: bool = True
 
     def __post_init__(self) -> None:

@@ -45,9 +45,14 @@ def on_saved(state: RaftState, event: SnapshotSaved) -> None:
         return
     assert meta.index <= state.delivered_index, "a snapshot holds delivered entries only"
     state.snapshot = meta
-    keep_from = meta.index - state.settings.log_keep_entries
-    if keep_from > state.log.base_index and state.installing is None:
-        state.compact(keep_from)
+    if meta.index <= state.log.base_index or state.installing is not None:
+        return
+    settings = state.settings
+    to = state.log.compactable_to(
+        meta.index, keep_entries=settings.log_keep_entries, keep_bytes=settings.log_keep_bytes
+    )
+    if to > state.log.base_index:
+        state.compact(to)
 
 
 # ---- sending (leader) --------------------------------------------------------------------------
