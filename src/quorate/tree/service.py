@@ -115,6 +115,7 @@ class ClientService(ClientDesk):
             else:
                 run, position = read_run(payload, position)
                 self._apply_run(run, context)
+        self.tree.fold_changes()
 
     def snapshot(self) -> Iterator[bytes]:
         """Begin a snapshot of the tree. Watches and connections are no part of it."""

@@ -116,3 +116,14 @@ def test_a_forgotten_note_would_show(client):
     assert client.tree.digest() == fresh(client)
     client.tree.znodes[b"/p"].data = b"unnoticed"
     assert client.tree.digest() != fresh(client)
+
+
+def test_changes_are_folded_before_they_pile_up(client, tree):
+    """Asked after each batch, the digest never has more than a few thousand znodes to hash."""
+    for number in range(2_500):
+        client.create(b"/p%d" % number)
+        tree.fold_changes()
+        assert len(tree._state.digest_notes.znodes) <= 2_000
+    folded = tree.digest()
+    tree._state.digest_notes.znodes.update({p: z.folded for p, z in tree.znodes.items()})
+    assert tree.digest() == folded
