@@ -139,7 +139,7 @@ def test_a_private_path_is_found_and_a_public_one_is_not() -> None:
     """Home directories are found; system paths, URLs and relative paths are left alone."""
     assert style.personal_paths("a.md", "cd /ho" + "me/ann/src")
     assert style.personal_paths("a.md", "see (/Us" + "ers/bob/notes.md)")
-    assert not style.personal_paths("a.md", "/usr/bin/java, https://x.org/home/page, ./work/a")
+    assert not style.personal_paths("a.md", "/usr/bin/java, https://x.org/home/page, ./a/b")
 
 
 def test_wrong_file_modes_are_found() -> None:

@@ -253,58 +253,6 @@ def decode_stat(body: bytes, at: int = 0) -> Stat:
     return Stat._make(STAT.unpack_from(body, at))
 
 
-# ---- connecting ----------------------------------------------------------------------------------
-
-
-class ConnectRequest(NamedTuple):
-    """The first frame of a client.
-
-    ``has_read_only`` remembers whether the client sent the newer, one byte longer form: it gets
-    an answer of the same form.
-    """
-
-    protocol_version: int
-    last_zxid_seen: int
-    timeout_ms: int
-    session_id: int
-    password: bytes
-    read_only: bool
-    has_read_only: bool
-
-
-def decode_connect_request(body: bytes) -> ConnectRequest:
-    """Read the body (without frame length) of a client's first frame.
-
-    Raises:
-        RemoteProtocolError: these bytes are no connect request; nothing happened.
-    """
-    reader = Reader(body)
-    version = reader.int32()
-    last_zxid_seen = reader.int64()
-    timeout_ms = reader.int32()
-    session_id = reader.int64()
-    password = reader.buffer() or b""
-    has_read_only = reader.at < reader.end
-    read_only = reader.boolean() if has_read_only else False
-    return ConnectRequest(
-        version, last_zxid_seen, timeout_ms, session_id, password, read_only, has_read_only
-    )
-
-
-def encode_connect_response(
-    timeout_ms: int, session_id: int, password: bytes, *, has_read_only: bool
-) -> bytes:
-    """The answer to a connect request as a whole frame.
-
-    A refused session is answered with timeout 0, id 0 and ``bytes(16)``.
-    """
-    assert len(password) == PASSWORD_SIZE
-    body = Struct(">iiq").pack(0, timeout_ms, session_id) + encode_buffer(password)
-    if has_read_only:
-        body += b"\0"
-    return INT.pack(len(body)) + body
-
-
 # ---- watches, authentication, small requests -----------------------------------------------------
 
 

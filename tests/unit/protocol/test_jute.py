@@ -7,14 +7,11 @@ import pytest
 from quorate.errors import RemoteProtocolError
 from quorate.protocol.jute import NULL, Reader, encode_buffer, encode_strings
 from quorate.protocol.zookeeper import (
-    ConnectRequest,
     SetWatchesRequest,
     Stat,
     decode_auth_request,
-    decode_connect_request,
     decode_set_watches,
     decode_stat,
-    encode_connect_response,
     encode_event,
     encode_reply,
 )
@@ -60,27 +57,6 @@ def test_counts_are_checked_against_the_bytes_left():
         Reader(b"\0\0\0\3" + bytes(24)).count(12)
     with pytest.raises(RemoteProtocolError):
         Reader(b"\xff\xff\xff\xfe").count(12)
-
-
-def test_both_forms_of_the_handshake_are_understood():
-    """44 bytes without the read-only flag and 45 with it; the answer has the same form."""
-    old = (
-        bytes(4)
-        + b"\0" * 7
-        + b"\5"
-        + b"\0\0\x27\x10"
-        + b"\0" * 7
-        + b"\7"
-        + encode_buffer(bytes(16))
-    )
-    assert len(old) == 44
-    assert decode_connect_request(old) == ConnectRequest(0, 5, 10_000, 7, bytes(16), False, False)
-    new = decode_connect_request(old + b"\1")
-    assert (new.read_only, new.has_read_only) == (True, True)
-    assert len(encode_connect_response(1, 2, bytes(16), has_read_only=False)) == 4 + 36
-    assert len(encode_connect_response(1, 2, bytes(16), has_read_only=True)) == 4 + 37
-    with pytest.raises(RemoteProtocolError):
-        decode_connect_request(old[:43])
 
 
 def test_small_records_are_read():
