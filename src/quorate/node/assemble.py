@@ -22,7 +22,6 @@ from quorate.tree.server import CoordinationServer, ServerSettings
 from quorate.tree.service_settings import ServiceSettings
 
 _BOOT_NONCE_BITS = 63
-_TICKS_MIN, _TICKS_MAX = 2, 20  # ZooKeeper's bounds of a session's length
 
 
 def make_hello(settings: NodeSettings, store: Store) -> Hello:
@@ -81,8 +80,8 @@ def _server_settings(settings: NodeSettings) -> ServerSettings:
         ),
         replica=ReplicaSettings(snapshot_bytes_min=settings.snapshot_every_bytes),
         service=ServiceSettings(
-            session_timeout_min_ms=_TICKS_MIN * settings.tick_ms,
-            session_timeout_max_ms=_TICKS_MAX * settings.tick_ms,
+            session_timeout_min_ms=settings.session_timeout_min_ms,
+            session_timeout_max_ms=settings.session_timeout_max_ms,
             frame_bytes_max=settings.request_bytes_max,
             connection_outstanding_bytes_max=max(4 << 20, settings.request_bytes_max),
             connections_max=settings.connections_max,

@@ -1,16 +1,19 @@
 """The turn: whatever arrived since the last one is decided together and carried out together.
 
-    bytes, ticks, "durable", "peer gone"  ->  server  ->  wake()      (any number of times)
-    call_soon                             ->  take()  ->  carry out   (once)
+    clients' bytes, ticks       ->  server  ->  wake()         (any number of times in a round)
+    call_soon                   ->  take()  ->  carry out      (once)
+    peers' bytes, "durable"     ->  server  ->  wake_if_due()  (a turn at once, if one is due)
 
 The order inside a turn is the order that costs least time and keeps every promise (the table in
-``consensus/engine.py``): other nodes first, because their disks work while ours does; then our
-disk; then clients. Nothing here decides anything.
+``consensus/engine.py``). With something to store: other nodes first, because their disks work while
+ours does; then our disk; then clients, who go before the disk where the loop may wait for it.
+With nothing to store: clients, then other nodes. Nothing here decides anything.
 
 Invariants:
     * at most one turn is scheduled
     * one transport write per peer and per connection in a turn
-    * the loop never waits for the disk
+    * the loop waits for the disk only for a few bytes that everything else waits for, on a disk
+      that was quick (``DiskThread.try_persist_now``); a leader's among others never does
     * once ``fatal`` was seen nothing more is carried out: no wrong byte leaves this process
 """
 

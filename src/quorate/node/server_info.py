@@ -74,8 +74,8 @@ def _configuration(settings: NodeSettings) -> dict[str, str]:
         "dataDir": str(settings.data),
         "tickTime": str(settings.tick_ms),
         "maxClientCnxns": str(settings.connections_per_address_max),
-        "minSessionTimeout": str(2 * settings.tick_ms),
-        "maxSessionTimeout": str(20 * settings.tick_ms),
+        "minSessionTimeout": str(settings.session_timeout_min_ms),
+        "maxSessionTimeout": str(settings.session_timeout_max_ms),
     }
 
 

@@ -225,6 +225,16 @@ class NodeSettings:
     log_level: str
 
     @property
+    def session_timeout_min_ms(self) -> int:
+        """Shortest session granted: two ticks, as ZooKeeper has it."""
+        return 2 * self.tick_ms
+
+    @property
+    def session_timeout_max_ms(self) -> int:
+        """Longest session granted: twenty ticks."""
+        return 20 * self.tick_ms
+
+    @property
     def peers(self) -> dict[int, Address]:
         """The other members' addresses by node id, sorted."""
         return {node: self.cluster[node] for node in sorted(self.cluster) if node != self.node_id}

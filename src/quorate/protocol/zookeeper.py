@@ -174,18 +174,6 @@ class Permission(IntFlag):
     ALL = 31
 
 
-class CreateMode(IntEnum):
-    """The flags field of the create requests."""
-
-    PERSISTENT = 0
-    EPHEMERAL = 1
-    PERSISTENT_SEQUENTIAL = 2
-    EPHEMERAL_SEQUENTIAL = 3
-    CONTAINER = 4
-    PERSISTENT_WITH_TTL = 5
-    PERSISTENT_SEQUENTIAL_WITH_TTL = 6
-
-
 ANY_VERSION: Final = -1
 """The expected version that matches every version."""
 
@@ -308,9 +296,11 @@ EVENT_STATE: Final = Struct(">iqiii")
 """Reply header of an event (xid, zxid, error), type and state."""
 
 
-def encode_event(event_type: int, path: bytes, zxid: int = -1, state: int = 3) -> bytes:
+def encode_event(event_type: int, path: bytes, zxid: int = -1) -> bytes:
     """A watch event as a whole frame. ``zxid`` is -1 up to ZooKeeper 3.8, real since 3.9."""
-    body = EVENT_STATE.pack(Xid.EVENT, zxid, 0, event_type, state) + encode_buffer(path)
+    body = EVENT_STATE.pack(
+        Xid.EVENT, zxid, 0, event_type, KeeperState.SYNC_CONNECTED
+    ) + encode_buffer(path)
     return INT.pack(len(body)) + body
 
 

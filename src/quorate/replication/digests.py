@@ -23,14 +23,13 @@ _REPORT = struct.Struct(">QQ")
 class DigestAgreement:
     """Own and reported digests of recent indexes."""
 
-    __slots__ = ("_keep", "_node_id", "_reports", "agreed_index", "disagreements")
+    __slots__ = ("_keep", "_node_id", "_reports", "agreed_index")
 
     def __init__(self, node_id: int, keep: int = 16) -> None:
         self._node_id = node_id
         self._keep = keep
         self._reports: dict[int, dict[int, int]] = {}  # index -> node -> digest
         self.agreed_index = 0
-        self.disagreements = 0
 
     def report(self, index: int, digest: int) -> bytes:
         """Record our own digest; return the message for the others."""
@@ -71,9 +70,6 @@ class DigestAgreement:
         return None
 
     def _note(self, node: int, index: int, digest: int) -> None:
-        reports = self._reports.setdefault(index, {})
-        reports[node] = digest
-        if len(set(reports.values())) > 1:
-            self.disagreements += 1
+        self._reports.setdefault(index, {})[node] = digest
         while len(self._reports) > self._keep:
             del self._reports[min(self._reports)]

@@ -18,12 +18,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from quorate import __version__
 from quorate.consensus.engine import NO_LEADER, Draw, Engine, Leadership
 from quorate.consensus.entry import Recovered, SnapshotMeta
 from quorate.consensus.membership import Configuration
 from quorate.consensus.registry import EngineSettings, create_engine
-from quorate.protocol.four_letter import ServerInfo
 from quorate.replication.replica import Replica
 from quorate.replication.turn import Channel, ReplicaSettings, Turn
 from quorate.tree.service import ClientService
@@ -36,16 +34,12 @@ class ServerSettings:
 
     Attributes:
         engine_name: which consensus engine (``consensus/registry.py``).
-        configuration_text: names and values for the four-letter word ``conf``.
-        environment_text: the same for ``envi``.
     """
 
     engine_name: str = "raft"
     engine: EngineSettings = field(default_factory=EngineSettings)
     replica: ReplicaSettings = field(default_factory=ReplicaSettings)
     service: ServiceSettings = field(default_factory=ServiceSettings)
-    configuration_text: dict[str, str] = field(default_factory=dict)
-    environment_text: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -99,7 +93,6 @@ class CoordinationServer:
         self.node_id = node_id
         self.settings = settings
         self._now_ms = now_ms
-        self._started_ms = now_ms
         self._notice_due = False
         self.service = ClientService(
             node_id=node_id,
@@ -107,7 +100,6 @@ class CoordinationServer:
             settings=settings.service,
             random_bytes=random_bytes,
         )
-        self.service.info = self._info
         self.service.set_serving(False, now_ms)
         engine = make_engine(
             settings.engine_name,
@@ -261,28 +253,6 @@ class CoordinationServer:
         if len(self.replica.engine.configuration().members) == 1:
             return "standalone"
         return "leader" if self.replica.leadership.leader == self.node_id else "follower"
-
-    def _info(self) -> ServerInfo:
-        """What four-letter words tell; asked only when one came."""
-        replica = self.replica.statistics()
-        peers = replica.engine.peers
-        synced = sum(1 for peer in peers if peer.match_index >= replica.engine.commit_index)
-        return ServerInfo(
-            mode=self.mode() if self.is_serving() else "",
-            node_id=self.node_id,
-            version=__version__,
-            uptime_ms=self._now_ms - self._started_ms,
-            peers=len(peers),
-            peers_synced=synced,
-            configuration=self.settings.configuration_text,
-            environment=self.settings.environment_text,
-            figures={
-                "zk_quorate_epoch": replica.engine.epoch,
-                "zk_quorate_leader": replica.engine.leader,
-                "zk_quorate_commit_index": replica.engine.commit_index,
-                "zk_quorate_applied_index": replica.applied_index,
-            },
-        )
 
     def status(self) -> dict[str, Any]:
         """Everything a status page shows, ready for JSON."""

@@ -95,10 +95,6 @@ class ClientWatches:
     def __len__(self) -> int:
         return self._count
 
-    def held_by(self, watcher: Watcher) -> int:
-        """How many watches a connection holds."""
-        return len(self._held.get(watcher, ()))
-
     # ---- setting and removing ------------------------------------------------------------------
 
     def add(self, table: Mapping[bytes, Any], path: bytes, watcher: Watcher) -> None:
