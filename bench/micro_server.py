@@ -17,11 +17,11 @@ import time
 
 from quorate.consensus.entry import Recovered
 from quorate.consensus.membership import Configuration
+from quorate.protocol.zookeeper_client import create, set_data
 from quorate.tree.server import CoordinationServer, ServerSettings
 
 WALL_MS = 1_700_000_000_000
 HANDSHAKE = struct.pack(">iiqiqi", 44, 0, 0, 30_000, 0, 16) + bytes(16)
-ACL = struct.pack(">iii5si6s", 1, 31, 5, b"world", 6, b"anyone")
 
 
 class Trio:
@@ -77,20 +77,6 @@ class Trio:
             self.replies += [(node, connection, data) for connection, data in turn.writes]
 
 
-def set_data(path: bytes, data: bytes) -> bytes:
-    """A setData frame."""
-    body = struct.pack(">iii", 1, 5, len(path)) + path
-    body += struct.pack(">i", len(data)) + data + struct.pack(">i", -1)
-    return struct.pack(">i", len(body)) + body
-
-
-def create(path: bytes) -> bytes:
-    """A create frame."""
-    body = struct.pack(">iii", 1, 1, len(path)) + path + struct.pack(">i", 0) + ACL
-    body += struct.pack(">i", 0)
-    return struct.pack(">i", len(body)) + body
-
-
 def measure(trio: Trio, connections: int, window: int, rounds: int) -> float:
     """Return microseconds per write with so many connections and requests in each chunk."""
     servers = list(trio.servers.items())
@@ -104,9 +90,9 @@ def measure(trio: Trio, connections: int, window: int, rounds: int) -> float:
         server.client_received(trio.connections, HANDSHAKE)
         clients.append((server, trio.connections))
     trio.settle()
-    clients[0][0].client_received(clients[0][1], create(b"/bench%d" % trio.connections))
+    clients[0][0].client_received(clients[0][1], create(b"/bench%d" % trio.connections).frame(1))
     trio.settle()
-    chunk = set_data(b"/bench%d" % trio.connections, b"x" * 128) * window
+    chunk = set_data(b"/bench%d" % trio.connections, b"x" * 128).frame(1) * window
     started = time.process_time()
     for _ in range(rounds):
         for server, number in clients:

@@ -1,25 +1,14 @@
 """Whole coordination servers in virtual time: what ZooKeeper clients are promised."""
 
 import struct
-import sys
-from pathlib import Path
 
 import pytest
+from virtual_client import Client
 
+from quorate.protocol.jute import encode_buffer
+from quorate.protocol.zookeeper import OpCode
+from quorate.protocol.zookeeper_client import Part, create, get, set_data
 from quorate.simulation.ensemble import SimulatedEnsemble
-
-sys.path.insert(0, str(Path(__file__).parent))
-from zk_client import (
-    CREATE,
-    EXISTS,
-    GET,
-    SET,
-    SYNC,
-    Client,
-    create,
-    get_data,
-    set_data,
-)
 
 
 @pytest.fixture
@@ -35,6 +24,10 @@ def started(seed):
     return ensemble
 
 
+def sync(path):
+    return Part(OpCode.SYNC, encode_buffer(path))
+
+
 def follower_of(ensemble):
     return next(node for node in ensemble.hosts if node != ensemble.leader())
 
@@ -42,18 +35,18 @@ def follower_of(ensemble):
 def test_zk_3_fifo_across_a_leader_crash_without_any_error(ensemble):
     """ZK-3: 1000 pipelined calls through a follower take effect in order over a leader crash."""
     client = Client(ensemble, follower_of(ensemble)).ready()
-    client.call(CREATE, create(b"/n"))
+    client.call(create(b"/n"))
     xids = []
     for i in range(1_000):
-        xids.append(client.send(SET, set_data(b"/n", b"%d" % i, version=i)))
+        xids.append(client.send(set_data(b"/n", b"%d" % i, version=i)))
         if i % 10 == 0:
             ensemble.world.run(500)
         if i == 500:
             ensemble.crash(ensemble.leader())
     client.wait(xids[-1])
     assert [xid for xid in client.order if xid in set(xids)] == xids
-    assert {client.replies[xid][1] for xid in xids} == {0}
-    zxids = [client.replies[xid][0] for xid in xids]
+    assert {client.replies[xid].error for xid in xids} == {0}
+    zxids = [client.replies[xid].zxid for xid in xids]
     assert zxids == sorted(set(zxids))
 
 
@@ -63,10 +56,10 @@ def test_leader_crash_costs_milliseconds():
     for seed in range(20):
         ensemble = started(seed)
         client = Client(ensemble, follower_of(ensemble)).ready()
-        client.call(CREATE, create(b"/n"))
+        client.call(create(b"/n"))
         ensemble.crash(ensemble.leader())
         before = ensemble.world.now_us
-        assert client.call(SET, set_data(b"/n", b"x"))[1] == 0
+        assert client.call(set_data(b"/n", b"x")).error == 0
         gaps.append((ensemble.world.now_us - before) / 1_000)
     assert sorted(gaps)[10] < 100, gaps
 
@@ -86,18 +79,18 @@ def test_zk_6_session_moves_and_ephemerals_vanish_once_at_expiry(ensemble):
     follower = follower_of(ensemble)
     client = Client(ensemble, follower, timeout_ms=4_000).ready()
     other = Client(ensemble, leader, timeout_ms=40_000).ready()
-    client.call(CREATE, create(b"/e", flags=1))
+    client.call(create(b"/e", flags=1))
     session = client.session_id
     client.attach(leader)
     client.ready()
     assert client.session_id == session
-    assert client.call(GET, get_data(b"/e"))[1] == 0
+    assert client.call(get(OpCode.GET_DATA, b"/e")).error == 0
     ensemble.close(client.connection)
     ensemble.world.run(3_000_000)
-    assert other.call(EXISTS, get_data(b"/e"))[1] == 0
-    other.call(EXISTS, get_data(b"/e", watch=True))
+    assert other.call(get(OpCode.EXISTS, b"/e")).error == 0
+    other.call(get(OpCode.EXISTS, b"/e", watch=True))
     ensemble.world.run(5_000_000)
-    assert other.call(EXISTS, get_data(b"/e"))[1] == -101
+    assert other.call(get(OpCode.EXISTS, b"/e")).error == -101
     assert len(other.events) == 1
     kind, state = struct.unpack_from(">ii", other.events[0])
     assert (kind, state) == (2, 3)
@@ -107,15 +100,15 @@ def test_zk_7_event_comes_before_the_new_value_can_be_read(ensemble):
     """ZK-7: the watch event is on the connection before a reply that shows the change."""
     writer = Client(ensemble, ensemble.leader()).ready()
     reader = Client(ensemble, follower_of(ensemble)).ready()
-    writer.call(CREATE, create(b"/w", b"old"))
-    reader.call(SYNC, b"\0\0\0\x02/w")
-    reader.call(GET, get_data(b"/w", watch=True))
-    writer.call(SET, set_data(b"/w", b"new"))
-    reader.call(SYNC, b"\0\0\0\x02/w")
-    xid = reader.send(GET, get_data(b"/w"))
-    _, error, body = reader.wait(xid)
-    assert error == 0
-    assert body[4:7] == b"new"
+    writer.call(create(b"/w", b"old"))
+    reader.call(sync(b"/w"))
+    reader.call(get(OpCode.GET_DATA, b"/w", watch=True))
+    writer.call(set_data(b"/w", b"new"))
+    reader.call(sync(b"/w"))
+    xid = reader.send(get(OpCode.GET_DATA, b"/w"))
+    reply = reader.wait(xid)
+    assert reply.error == 0
+    assert reply.data() == b"new"
     assert reader.order.index("event") < reader.order.index(xid)
 
 
@@ -123,12 +116,11 @@ def test_zk_2_sync_then_read_sees_every_earlier_write(ensemble):
     """ZK-2: sync + read through a follower is linearizable, whatever the follower's lag."""
     writer = Client(ensemble, ensemble.leader()).ready()
     reader = Client(ensemble, follower_of(ensemble)).ready()
-    writer.call(CREATE, create(b"/l"))
+    writer.call(create(b"/l"))
     for i in range(50):
-        writer.call(SET, set_data(b"/l", b"%d" % i))
-        reader.send(SYNC, b"\0\0\0\x02/l")
-        _, _, body = reader.call(GET, get_data(b"/l"))
-        assert body[4:].startswith(b"%d" % i)
+        writer.call(set_data(b"/l", b"%d" % i))
+        reader.send(sync(b"/l"))
+        assert reader.call(get(OpCode.GET_DATA, b"/l")).data() == b"%d" % i
 
 
 def test_minority_lets_its_clients_go(ensemble):
@@ -145,7 +137,7 @@ def test_whole_ensemble_restarts_with_everything(ensemble):
     """ZK-10: after all nodes crash, what was acknowledged is there again."""
     client = Client(ensemble, ensemble.leader()).ready()
     for i in range(40):
-        assert client.call(CREATE, create(b"/r%d" % i, b"x" * i))[1] == 0
+        assert client.call(create(b"/r%d" % i, b"x" * i)).error == 0
     for node in ensemble.hosts:
         ensemble.crash(node)
     for node in ensemble.hosts:
@@ -153,6 +145,6 @@ def test_whole_ensemble_restarts_with_everything(ensemble):
     ensemble.run_until(lambda: ensemble.leader() != 0)
     client = Client(ensemble, ensemble.leader()).ready()
     for i in range(40):
-        _, error, body = client.call(GET, get_data(b"/r%d" % i))
-        assert error == 0
-        assert body[4 : 4 + i] == b"x" * i
+        reply = client.call(get(OpCode.GET_DATA, b"/r%d" % i))
+        assert reply.error == 0
+        assert reply.data() == b"x" * i

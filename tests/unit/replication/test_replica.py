@@ -1,9 +1,7 @@
 """One replica on a scripted engine: what it promises to clients and to the disk."""
 
-import sys
-from pathlib import Path
-
 import pytest
+from fake_engine import Bench
 
 from quorate.consensus.engine import Propose, ReadBarrier
 from quorate.consensus.entry import SnapshotMeta
@@ -12,9 +10,6 @@ from quorate.replication.batch import decode_entry, encode_sub_batch
 from quorate.replication.digests import DigestAgreement
 from quorate.replication.snapshots import encode_header
 from quorate.replication.turn import Channel
-
-sys.path.insert(0, str(Path(__file__).parent))
-from fake_engine import Bench
 
 
 def forwards(turn):
