@@ -4,7 +4,8 @@ The branch answers the question that callers of a distributed system ask first: 
 
     QuorateError
     ├── UsageError                 you called it wrongly; nothing happened; fix the call or setting
-    │   └── SettingsError          a flag, variable or file says something impossible
+    │   ├── SettingsError          a flag, variable or file says something impossible
+    │   └── BadInput               a file you handed in cannot be used; names file and line
     ├── DidNotHappen               the operation did not happen; trying again is safe
     │   ├── NotLeader              this node does not lead; carries who does, if known
     │   ├── NoQuorum               too few members can be reached
@@ -33,6 +34,22 @@ class UsageError(QuorateError, ValueError):
 
 class SettingsError(UsageError):
     """A flag, environment variable or settings file is wrong; the message says which and why."""
+
+
+class BadInput(UsageError):
+    """A file that a person handed in cannot be used; nothing was done.
+
+    Args:
+        source: file name.
+        line: line number from 1; 0 when no single line is to blame.
+        reason: what was expected and what was found.
+    """
+
+    def __init__(self, source: str, line: int, reason: str) -> None:
+        where = f"{source}:{line}" if line else source
+        super().__init__(f"{where}: {reason}")
+        self.source = source
+        self.line = line
 
 
 class DidNotHappen(QuorateError):

@@ -1,0 +1,64 @@
+"""Model: what a correct object would do, one operation after the other.
+
+A model is a sequential specification. The checker asks it one question, over and over: in this
+state, may this operation have returned what it returned, and which state follows? A model knows
+nothing of concurrency, histories or search.
+
+Invariants that the checker relies on:
+    * states are hashable and never change; equal states behave equally
+    * ``step`` is a function: same state and operation, same answer
+    * ``step`` of an operation with unknown outcome accepts any result; that it may also never
+      happen is the checker's business
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from typing import Any, Final, Protocol
+
+from quorate.checking.history import Operation
+
+
+class _Illegal:
+    """The one value that is no state."""
+
+    def __repr__(self) -> str:
+        return "ILLEGAL"
+
+
+ILLEGAL: Final = _Illegal()
+"""What ``step`` returns when the operation cannot have returned that in this state."""
+
+
+class Model(Protocol):
+    """A sequential specification.
+
+    Attributes:
+        name: as on the command line: "register", "cas-map", "lock" ...
+        functions: the functions it knows, with a word on argument and result each, for messages.
+    """
+
+    name: str
+    functions: dict[str, str]
+
+    def initial(self, key: Hashable) -> Hashable:
+        """The state of the object ``key`` before any operation."""
+
+    def step(self, state: Any, operation: Operation) -> Hashable:
+        """The state after the operation, or ILLEGAL."""
+
+    def partition(self, operation: Operation) -> Hashable:
+        """The object that it concerns: operations on different objects are checked apart.
+
+        Right because linearizability is local (Herlihy & Wing 1990, theorem 1); never split
+        operations that touch several objects at once (Horn & Kroening 2015: P-compositionality).
+        """
+
+    def check_operation(self, operation: Operation) -> str | None:
+        """What is wrong with the operation's shape ("cas wants [expected, new]"), or None."""
+
+    def describe_operation(self, operation: Operation) -> str:
+        """The operation in few words: ``write 3``, ``cas 1 -> 2: failed``; for pictures."""
+
+    def describe_state(self, state: Any) -> str:
+        """The state in few words."""
