@@ -63,19 +63,31 @@ def counterexample(
         reached: how many returns a search got past; 0 when not known.
         is_over: the budget's; when it says True the window found so far is the answer.
     """
+    window, states = cut_down(model, key, operations, reached, is_over)
+    longest, stuck = _tell(model, window, states)
+    return Counterexample(
+        key=key,
+        operations=window,
+        before=" or ".join([model.describe_state(state) for state in states]),
+        longest=longest,
+        stuck=stuck,
+    )
+
+
+def cut_down(
+    model: Model,
+    key: Hashable,
+    operations: Sequence[Operation],
+    reached: int,
+    is_over: Callable[[], bool] | None = None,
+) -> tuple[list[Operation], list[Hashable]]:
+    """The window by the order of calls, and the states it may begin in."""
     cutter = _Cutter(model, key, operations, is_over)
     cutter.find_end(reached)
     cutter.find_beginning()
     cutter.leave_out()
     window = sorted(cutter.window, key=lambda operation: operation.invoked)
-    longest, stuck = _tell(model, window, cutter.states)
-    return Counterexample(
-        key=key,
-        operations=window,
-        before=" or ".join([model.describe_state(state) for state in cutter.states]),
-        longest=longest,
-        stuck=stuck,
-    )
+    return window, cutter.states
 
 
 class _Beginning(NamedTuple):
