@@ -83,3 +83,16 @@ def create_engine(
             now_ms=now_ms,
         )
     raise SettingsError(f"unknown engine {name!r}; known engines: raft")
+
+
+def check_steps(name: str, engine: Engine) -> Engine:
+    """Wrap an engine in its own invariants, checked around every step: slow, for tests.
+
+    Raises:
+        SettingsError: no engine has this name.
+    """
+    if name == "raft":
+        from quorate.consensus.raft.invariants import CheckedRaft  # noqa: PLC0415 - registry
+
+        return CheckedRaft(engine)
+    raise SettingsError(f"unknown engine {name!r}; known engines: raft")

@@ -1,0 +1,343 @@
+"""A virtual cluster: hosts, the network between them, and every fault as a method.
+
+It puts nodes on virtual disks and clocks into one World and carries out what scenarios and tests
+want to happen to them. It refuses to know what runs on the nodes, what clients do, and when a
+fault is due: faults are drawn by ``plan.py`` and named by ``actions.py``, whose vocabulary is the
+methods here.
+
+Invariants:
+    * a fault is undone by its counterpart (``restart``, ``heal``, ``free`` ...) or by ``mend``,
+      which undoes everything that can be undone
+    * what no fault tolerance can undo (a damaged, wiped or lying disk) happens to no more nodes
+      than the cluster can lose, unless a scenario says otherwise: the plan sees to that
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+from quorate.errors import WrongDirectory
+from quorate.simulation.host import SMALL_STORAGE, Build, Host, HostSettings, WrapEngine
+from quorate.simulation.judges.court import Court
+from quorate.simulation.network import LinkQuality, VirtualNetwork
+from quorate.simulation.world import World
+
+REDIAL_US = 20_000
+FILLED_SLACK_BYTES = 2_000
+
+
+class VirtualCluster:
+    """Nodes ``1 .. nodes`` in one World.
+
+    Args:
+        world: time and dice.
+        court: who judges.
+        nodes: how many.
+        build: makes a node's core.
+        cluster_id: 16 bytes.
+        hints: whether a closed connection is noticed at once.
+        wrap_engine: puts something around each engine: its own invariants, or a mutation.
+    """
+
+    def __init__(
+        self,
+        world: World,
+        court: Court,
+        *,
+        nodes: int,
+        build: Build,
+        cluster_id: bytes,
+        hints: bool = True,
+        wrap_engine: WrapEngine | None = None,
+    ) -> None:
+        self.world = world
+        self.court = court
+        self.hints = hints
+        self.network = VirtualNetwork(world, self._deliver)
+        self.network.on_broken = self._link_broken
+        self.on_down: Callable[[Host], None] = lambda _: None
+        self.crashes = self.partitions = self.stops = 0
+        settings = HostSettings(SMALL_STORAGE, cluster_id)
+        self.hosts = {
+            node: Host(node, world, court, settings, build, wrap_engine)
+            for node in range(1, nodes + 1)
+        }
+        for host in self.hosts.values():
+            host.send = self.network.send
+            host.on_down = self._host_down
+
+    # ---- looking -------------------------------------------------------------------------------
+
+    def living(self) -> list[Host]:
+        """Hosts whose process runs (or stands still)."""
+        return [host for host in self.hosts.values() if host.alive]
+
+    def usable(self) -> list[Host]:
+        """Hosts that run or can be started again."""
+        return [host for host in self.hosts.values() if host.retired is None]
+
+    # ---- processes and machines ----------------------------------------------------------------
+
+    def start(self) -> None:
+        """Start all nodes and open the links between them."""
+        for host in self.hosts.values():
+            host.start()
+        for host in self.hosts.values():
+            self._introduce(host)
+
+    def crash(self, node: int) -> None:
+        """Power is lost."""
+        host = self.hosts[node]
+        if host.alive:
+            self.crashes += 1
+            host.crash()
+
+    def crash_after(self, node: int, operations: int) -> None:
+        """Power is lost in the middle of what the disk does next."""
+        if self.hosts[node].alive:
+            self.hosts[node].crash_after(operations)
+
+    def kill(self, node: int) -> None:
+        """The process dies, the machine lives on."""
+        host = self.hosts[node]
+        if host.alive:
+            self.crashes += 1
+            host.kill()
+
+    def restart(self, node: int) -> None:
+        """Start a node that is down."""
+        self._start_again(node, None)
+
+    def restart_and_crash(self, node: int, operations: int) -> None:
+        """Start a node that is down; power is lost again while it recovers, or soon after."""
+        self._start_again(node, operations)
+
+    def _start_again(self, node: int, power_lost_after: int | None) -> None:
+        host = self.hosts[node]
+        if host.alive or host.retired is not None:
+            return
+        if host.start(power_lost_after=power_lost_after):
+            self._introduce(host)
+
+    def pause(self, node: int) -> None:
+        """The process stands still."""
+        self.hosts[node].pause()
+
+    def resume(self, node: int) -> None:
+        """The process goes on."""
+        self.hosts[node].resume()
+
+    def transfer(self, node: int) -> None:
+        """Leadership is handed over on purpose, if this node has it."""
+        self.hosts[node].call(_transfer)
+
+    # ---- network -------------------------------------------------------------------------------
+
+    def link_quality(self, quality: LinkQuality) -> None:
+        """All links are this bad from now on."""
+        self.network.quality = quality
+
+    def slow_node(self, node: int, quality: LinkQuality) -> None:
+        """All links from and to this node are this bad."""
+        self.network.slow_node(node, quality)
+
+    def cut(self, sender: int, receiver: int) -> None:
+        """A link goes dead in one direction."""
+        self.network.cut(sender, receiver)
+
+    def partial(self, one: int, other: int) -> None:
+        """Two nodes no longer reach each other; the others reach both."""
+        self.partitions += 1
+        self.network.partial(one, other)
+
+    def partition(self, left: Sequence[int], right: Sequence[int]) -> None:
+        """Two groups no longer reach each other."""
+        self.partitions += 1
+        self.network.partition(list(left), list(right))
+
+    def isolate(self, node: int) -> None:
+        """A node reaches nobody and is reached by nobody."""
+        self.partitions += 1
+        self.network.isolate(node)
+
+    def isolate_inbound(self, node: int) -> None:
+        """A node is heard but hears nobody."""
+        self.partitions += 1
+        self.network.isolate_inbound(node)
+
+    def isolate_outbound(self, node: int) -> None:
+        """A node hears but is heard by nobody."""
+        self.partitions += 1
+        self.network.isolate_outbound(node)
+
+    def bridge(self, left: Sequence[int], right: Sequence[int], node: int) -> None:
+        """Two groups reach each other only through a node that reaches both."""
+        self.partitions += 1
+        self.network.bridge(list(left), list(right), node)
+
+    def chain(self, nodes: Sequence[int]) -> None:
+        """Each node reaches only its neighbours in this row."""
+        self.partitions += 1
+        self.network.chain(list(nodes))
+
+    def clog(self, sender: int, receiver: int) -> None:
+        """A link holds everything back."""
+        self.network.clog(sender, receiver)
+
+    def unclog(self, sender: int, receiver: int) -> None:
+        """A clogged link lets everything go at once."""
+        self.network.unclog(sender, receiver)
+
+    def flap(self, sender: int, receiver: int, period_us: int, duration_us: int) -> None:
+        """A link goes up and down."""
+        self.network.flap(sender, receiver, period_us, self.world.now_us + duration_us)
+
+    def heal(self) -> None:
+        """All links work again; how bad they are stays."""
+        self.network.heal()
+
+    # ---- disks ---------------------------------------------------------------------------------
+
+    def rot(self, node: int, what: str) -> None:
+        """Bits of a stored file change: ``wal``, ``snapshot``, ``identity`` or ``any``."""
+        host = self.hosts[node]
+        host.is_harmed = True
+        self.court.durability.forget(node)
+        host.disk.rot(host.dice.draw, what)
+
+    def misdirect_write(self, node: int) -> None:
+        """The next write lands somewhere else, and is confirmed."""
+        self._harm(node).disk.misdirect_next_write(self.hosts[node].dice.draw)
+
+    def lose_write(self, node: int) -> None:
+        """The next write is confirmed and never done."""
+        self._harm(node).disk.lose_next_write()
+
+    def wipe(self, node: int) -> None:
+        """The whole directory is lost, while the node is down."""
+        host = self._harm(node)
+        if host.alive:
+            self.crash(node)
+        host.disk.wipe()
+
+    def _harm(self, node: int) -> Host:
+        host = self.hosts[node]
+        host.is_harmed = True
+        self.court.durability.forget(node)
+        return host
+
+    def fail_sync(self, node: int) -> None:
+        """The next sync fails, and the kernel forgets what was to be written."""
+        self.hosts[node].may_stop = True
+        self.hosts[node].disk.fail_next_sync()
+
+    def fail_reads(self, node: int) -> None:
+        """Reading fails from now on, as over bad sectors."""
+        self.hosts[node].may_stop = True
+        self.hosts[node].disk.fail_reads()
+
+    def fill(self, node: int) -> None:
+        """The disk is nearly full."""
+        self.hosts[node].may_stop = True
+        self.hosts[node].disk.fill(FILLED_SLACK_BYTES)
+
+    def heal_disk(self, node: int) -> None:
+        """The disk has space, reads and syncs again."""
+        self.hosts[node].disk.heal()
+
+    def slow_disk(self, node: int, factor: int) -> None:
+        """The disk takes so many times as long as usual; 1 is as usual."""
+        self.hosts[node].disk_factor = factor
+
+    def stall_disk(self, node: int, duration_us: int) -> None:
+        """The disk answers nothing for a while."""
+        self.hosts[node].disk_stalled_until_us = self.world.now_us + duration_us
+
+    # ---- clocks --------------------------------------------------------------------------------
+
+    def jump_clock(self, node: int, duration_us: int) -> None:
+        """A node's wall clock is set forward, or back."""
+        self.hosts[node].clock.jump(duration_us // 1000)
+
+    def drift_clock(self, node: int, ppm: int) -> None:
+        """A node's clocks run fast, or slow, by so many millionths."""
+        self.hosts[node].clock.drift(ppm)
+
+    # ---- the end of all faults -----------------------------------------------------------------
+
+    def mend(self) -> None:
+        """Undo everything that can be undone: from here on the cluster must get well."""
+        self.network.heal()
+        self.network.quality = LinkQuality()
+        self.network.clear_links()
+        for host in self.hosts.values():
+            host.disk.heal()
+            host.disk_factor, host.disk_stalled_until_us = 1, 0
+            host.clock.drift(0)
+            host.resume()
+        for host in self.hosts.values():
+            for _ in range(2):  # a crash that was set for a while ago may strike while starting
+                if not host.alive:
+                    self.restart(host.node_id)
+        for host in self.living():
+            self._introduce(host)
+
+    # ---- links ---------------------------------------------------------------------------------
+
+    def _deliver(self, sender: int, receiver: int, channel: int, payload: bytes) -> None:
+        self.world.mark(payload)
+        self.hosts[receiver].receive(sender, channel, payload)
+
+    def _introduce(self, host: Host) -> None:
+        """A node that starts dials all others, and they dial it; each checks who the other is."""
+        node = host.node_id
+        for other in self.living():
+            if other is host:
+                continue
+            try:
+                known = other.check_peer(node, host.directory_id)
+                known = known and host.check_peer(other.node_id, other.directory_id)
+            except WrongDirectory as error:
+                host.retire(str(error))
+            if not host.alive:
+                return
+            if known:
+                other.call(partial(_opened, peer=node))
+                host.call(partial(_opened, peer=other.node_id))
+
+    def _host_down(self, host: Host) -> None:
+        if host.stopped is not None:
+            self.stops += 1
+        self.on_down(host)
+        if not self.hints:
+            return
+        for other in self.living():
+            if not self.network.is_cut(host.node_id, other.node_id):
+                delay = self.world.between(0, 5_000)
+                self.world.after(delay, partial(self._hint_closed, other, host.node_id))
+
+    def _hint_closed(self, other: Host, peer: int) -> None:
+        other.call(partial(_closed, peer=peer))
+
+    def _link_broken(self, sender: int, receiver: int) -> None:
+        """A receiver closed a link for damage: the sender notices, and dials again."""
+        self._hint_closed(self.hosts[sender], receiver)
+        self.world.after(REDIAL_US, partial(self._redial, sender, receiver))
+
+    def _redial(self, sender: int, receiver: int) -> None:
+        if self.hosts[receiver].alive and not self.network.is_cut(sender, receiver):
+            self.hosts[sender].call(partial(_opened, peer=receiver))
+
+
+def _opened(core: Any, peer: int) -> None:
+    core.peer_opened(peer)
+
+
+def _closed(core: Any, peer: int) -> None:
+    core.peer_closed(peer)
+
+
+def _transfer(core: Any) -> None:
+    core.transfer_leadership()
