@@ -7,6 +7,7 @@ interface; a new engine is one line here.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import cast
 
 from quorate.consensus.engine import Draw, Engine
 from quorate.consensus.entry import Recovered
@@ -94,5 +95,5 @@ def check_steps(name: str, engine: Engine) -> Engine:
     if name == "raft":
         from quorate.consensus.raft.invariants import CheckedRaft  # noqa: PLC0415 - registry
 
-        return CheckedRaft(engine)
+        return cast("Engine", CheckedRaft(engine))
     raise SettingsError(f"unknown engine {name!r}; known engines: raft")

@@ -71,14 +71,17 @@ def _parse_ppm(text: str) -> int:
 
 def _parse_quality(text: str) -> LinkQuality:
     """Read ``loss=0.05,delay_probability=0.1,delay_us=20000``; ``good`` is a perfect link."""
-    quality = LinkQuality()
-    known = {field.name for field in fields(LinkQuality)}
+    perfect, given = LinkQuality(), {}
+    known = [field.name for field in fields(LinkQuality)]
     for part in text.split(",") if text != "good" else ():
         name, equals, value = part.partition("=")
         if not equals or name not in known:
-            raise ValueError(f"{part!r} is no quality of a link: {', '.join(sorted(known))}")
-        setattr(quality, name, _quality_value(getattr(quality, name), value))
-    return quality
+            raise ValueError(f"{part!r} is no quality of a link: {', '.join(known)}")
+        given[name] = _quality_value(getattr(perfect, name), value)
+    try:
+        return LinkQuality(**given)
+    except AssertionError:
+        raise ValueError(f"{text!r}: a probability is 0 to 1, a time not negative") from None
 
 
 def _quality_value(default: Any, text: str) -> Any:

@@ -17,6 +17,7 @@ Invariants:
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol, TypeAlias
@@ -26,7 +27,7 @@ from quorate.consensus.entry import Persist, Recovered, SnapshotMeta
 from quorate.consensus.registry import create_engine
 from quorate.errors import DiskFailed, RemoteProtocolError, StorageError, WrongDirectory
 from quorate.replication.turn import SnapshotJob, Turn
-from quorate.simulation.clocks import VirtualClock
+from quorate.simulation.clocks import DiskTiming, VirtualClock
 from quorate.simulation.disk import VirtualDisk
 from quorate.simulation.judges.court import Court
 from quorate.simulation.world import World
@@ -99,8 +100,7 @@ class Host:
         may_stop: its disk was made to fail on purpose: it may stop, and starts again.
         retired: why it will not start again, or None.
         stopped: why it stopped itself the last time, or None.
-        disk_factor: how many times slower than usual its disk is.
-        disk_stalled_until_us: its disk answers nothing before.
+        timing: how long its disk takes.
     """
 
     def __init__(
@@ -127,8 +127,7 @@ class Host:
         self.may_stop = False
         self.retired: str | None = None
         self.stopped: str | None = None
-        self.disk_factor = 1
-        self.disk_stalled_until_us = 0
+        self.timing = DiskTiming(world, settings.disk_us)
         self._world = world
         self._court = court
         self._settings = settings
@@ -214,10 +213,8 @@ class Host:
         """What the disk was doing is done in part."""
         if self._disk_busy and self._store is not None and self._queue and not self.disk.is_dead:
             self.disk.fail_after(self.dice.draw(6))
-            try:
+            with suppress(DiskFailed):  # the power went in the middle of these operations
                 self._store.persist(self._queue)
-            except DiskFailed:
-                pass  # the power went in the middle of these operations
 
     def _stop(self, reason: str) -> None:
         """The node gives up by itself: its disk failed."""
@@ -336,7 +333,7 @@ class Host:
     def _tick_once(self) -> None:
         core = self.core
         if core is not None:
-            core.tick(self.clock.now_ms, self.clock.wall_ms)
+            core.tick(self.clock.now_ms(), self.clock.wall_ms())
             if not core.is_quiet():
                 self.drive()
 
@@ -383,7 +380,7 @@ class Host:
         if turn.save_snapshot is not None:
             self._guarded(partial(self._start_snapshot, turn.save_snapshot))
         for request in turn.read_snapshot:
-            self._soon(self._disk_delay_us(), partial(self._read_snapshot, request))
+            self._soon(self.timing.next_us(), partial(self._read_snapshot, request))
         return turn.again or turn.install is not None
 
     def _install(self, core: Core, store: Store, meta: SnapshotMeta) -> None:
@@ -394,10 +391,6 @@ class Host:
         self.drive()
 
     # ---- disk ----------------------------------------------------------------------------------
-
-    def _disk_delay_us(self) -> int:
-        delay = self.dice.between(*self._settings.disk_us) * self.disk_factor
-        return max(delay, self.disk_stalled_until_us - self._world.now_us)
 
     def _guarded(self, action: Callable[[], None]) -> bool:
         """Use the disk; whether the node still runs afterwards."""
@@ -416,17 +409,16 @@ class Host:
             return False
         return True
 
+    def _guard(self, action: Callable[[], None]) -> None:
+        self._guarded(action)
+
     def _pump_disk(self) -> None:
         if self._disk_busy or not self._queue:
             return
         self._disk_busy = True
-        self._soon(self._disk_delay_us(), self._disk_done)
+        self._soon(self.timing.next_us(), self._disk_done)
 
     def _disk_done(self) -> None:
-        now_us = self._world.now_us
-        if now_us < self.disk_stalled_until_us:
-            self._soon(self.disk_stalled_until_us - now_us, self._disk_done)
-            return
         assert self._store is not None
         steps, self._queue = self._queue, []
         if not self._guarded(partial(self._store.persist, steps)):
@@ -454,7 +446,7 @@ class Host:
         if piece is not None:
             writer.write(piece)
             step = partial(self._write_piece, job, writer, chunks)
-            self._soon(self._disk_delay_us(), lambda: self._guarded(step) and None)
+            self._soon(self.timing.next_us(), partial(self._guard, step))
             return
         self._job = None
         self.core.snapshot_saved(job.meta, writer.finish())

@@ -21,9 +21,9 @@ from quorate.consensus.engine import Engine
 from quorate.consensus.registry import check_steps
 from quorate.errors import BadInput
 from quorate.simulation.actions import Action, method_name
+from quorate.simulation.cluster import VirtualCluster
 from quorate.simulation.host import WrapEngine
 from quorate.simulation.judges.court import Court
-from quorate.simulation.nodes import VirtualCluster
 from quorate.simulation.properties import Violation
 from quorate.simulation.scenario import Scenario, Step
 from quorate.simulation.workloads.catalogue import workload_named
@@ -103,7 +103,9 @@ class Run:
         for step in scenario.steps:
             wrong = self.workload.check_step(step)
             if wrong is not None:
-                raise BadInput("scenario", 0, f"client {step.client}, {' '.join(step.words)}: {wrong}")
+                raise BadInput(
+                    "scenario", 0, f"client {step.client}, {' '.join(step.words)}: {wrong}"
+                )
         self.cluster = VirtualCluster(
             self.world,
             self.court,

@@ -105,6 +105,7 @@ class Scenario:
         )
 
 
+_SETTINGS = fields(RunSettings)
 _HEAD: dict[str, tuple[str, Callable[[str], Any], Callable[[Any], str]]] = {
     "seed": ("seed", int, str),
     "workload": ("workload", str, str),
@@ -120,8 +121,7 @@ def format_scenario(scenario: Scenario, comment: str = "") -> str:
     lines = [FORMAT, *(f"# {line}" for line in comment.splitlines())]
     for word, (name, _, write) in _HEAD.items():
         lines.append(f"{word} {write(getattr(scenario, name))}")
-    for known in fields(RunSettings):
-        lines.append(f"set {known.name} {getattr(scenario.settings, known.name)}")
+    lines += [f"set {each.name} {getattr(scenario.settings, each.name)}" for each in _SETTINGS]
     lines.append("")
     timed: list[tuple[int, int, str]] = []
     for number, action in enumerate(scenario.actions):
@@ -178,7 +178,7 @@ def _parse_line(
             name, read, _ = _HEAD[word]
             head[name] = read(value)
         case ["set", name, value]:
-            known = [field.name for field in fields(RunSettings)]
+            known = [field.name for field in _SETTINGS]
             if name not in known:
                 raise ValueError(f"unknown setting {name!r}; known: {', '.join(known)}")
             settings[name] = int(value)
@@ -210,4 +210,6 @@ def _check(scenario: Scenario, source: str) -> None:
             )
     for step in scenario.steps:
         if not 1 <= step.client <= scenario.clients:
-            raise BadInput(source, 0, f"client {step.client} acts, but there are {scenario.clients}")
+            raise BadInput(
+                source, 0, f"client {step.client} acts, but there are {scenario.clients}"
+            )

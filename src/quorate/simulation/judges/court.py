@@ -12,9 +12,7 @@ class ConductJudge:
     """Judge of what a node does about faults, and of what it may blame."""
 
     @safety("Pillai et al. 2014; Rebello et al. 2020")
-    def nodes_stop_only_for_a_fault(
-        self, node_id: int, reason: str, is_harmed: bool
-    ) -> str | None:
+    def nodes_stop_only_for_a_fault(self, node_id: int, reason: str, is_harmed: bool) -> str | None:
         """A node stops by itself only when its disk really failed."""
         return None if is_harmed else f"node {node_id} stopped: {reason}"
 

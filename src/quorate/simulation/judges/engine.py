@@ -57,6 +57,7 @@ class EngineJudge:
         self.leaders: dict[int, int] = {}  # epoch -> node
         self.delivered: dict[int, Fingerprint] = {}  # index -> entry
         self.delivered_last = 0
+        self._committed_in: list[int] = [0]  # by index: an epoch in which it was committed
         self.entries: dict[tuple[int, int], tuple[Fingerprint, int]] = {}
         self.logs: dict[int, ShadowLog] = {}
         self.elections = 0
@@ -98,14 +99,17 @@ class EngineJudge:
             self.primary_integrity(epoch, delivered, node_id)
         broadcast.asked.append(crc32(payload))
 
-    def on_committed(self, node_id: int, entries: list[Entry], previous: int) -> int:
-        """A node delivers entries; returns the last index."""
+    def on_committed(self, node_id: int, entries: list[Entry], previous: int, epoch: int) -> int:
+        """A node in this epoch delivers entries; returns the last index."""
         for entry in entries:
             self.state_machine_safety(node_id, entry, previous)
             previous = entry.index
             if previous > self.delivered_last:
                 self.delivered_last = previous
+                self._committed_in.append(epoch)
                 self._on_first_delivery(entry)
+            elif epoch < self._committed_in[previous]:
+                self._committed_in[previous] = epoch
         return previous
 
     def _on_first_delivery(self, entry: Entry) -> None:
@@ -161,10 +165,10 @@ class EngineJudge:
 
     @safety(FIG_3)
     def leader_completeness(self, node_id: int, epoch: int) -> str | None:
-        """Who starts to lead has every entry that was delivered anywhere before."""
+        """An entry committed in an epoch is in the logs of the leaders of all later epochs."""
         log = self.logs[node_id]
         for index in range(log.base + 1, self.delivered_last + 1):
-            if log.at(index) != self.delivered[index]:
+            if self._committed_in[index] < epoch and log.at(index) != self.delivered[index]:
                 return f"node {node_id} leads epoch {epoch} without delivered entry {index}"
         return None
 
@@ -223,7 +227,7 @@ class EngineJudge:
 
     @safety(ZAB)
     def primary_integrity(self, epoch: int, delivered: int, node_id: int) -> str | None:
-        """A primary broadcasts only after it delivered all that earlier primaries ever get through."""
+        """A primary broadcasts only after it delivered all that earlier primaries delivered."""
         if delivered >= self.delivered_last or self._epoch_delivered >= epoch:
             return None
         return (
@@ -275,7 +279,8 @@ class ObservedEngine:
         if effects.install is not None:
             self._delivered = effects.install.index
         if effects.committed:
-            self._delivered = judge.on_committed(node_id, effects.committed, self._delivered)
+            epoch = self._epoch if news is None else news.epoch
+            self._delivered = judge.on_committed(node_id, effects.committed, self._delivered, epoch)
         if news is not None:
             judge.on_leadership(node_id, news)
             self._established, self._epoch = news.established, news.epoch

@@ -13,8 +13,7 @@ What clients can do, as scenario files write it:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from functools import partial
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 from zlib import crc32
 
@@ -26,7 +25,6 @@ from quorate.replication.state_machine import ApplyContext
 from quorate.simulation.properties import safety
 from quorate.simulation.scenario import Scenario, Step
 from quorate.simulation.workloads.replicas import ReplicaWorkload, bursts
-from quorate.simulation.workloads.workload import Stage
 from quorate.simulation.world import Dice
 
 KEYS = "abcdefgh"
@@ -88,7 +86,7 @@ class CellsWorkload(ReplicaWorkload):
     def plan(self, dice: Dice, scenario: Scenario) -> list[Step]:
         """Draw what the clients do: a few keys, every value written once."""
         keys = KEYS[: 1 + dice.draw(len(KEYS))]
-        recent = {key: "-" for key in keys}
+        recent = dict.fromkeys(keys, "-")
         count = 0
 
         def words(dice: Dice) -> tuple[str, ...]:
@@ -112,15 +110,12 @@ class CellsWorkload(ReplicaWorkload):
         """Known words, and as many as it takes."""
         name, *rest = step.words
         if _SHAPES.get(name) != len(step.words):
-            return "a client can: write KEY VALUE, cas KEY OLD NEW, read KEY, local KEY, flood COUNT"
+            return (
+                "a client can: write KEY VALUE, cas KEY OLD NEW, read KEY, local KEY, flood COUNT"
+            )
         if name == "flood" and not (rest[0].isdigit() and 0 < int(rest[0]) <= 1000):
             return f"flood {rest[0]}: COUNT is 1 to 1000"
         return None
-
-    def enter(self, stage: Stage) -> None:
-        """Get ready."""
-        super().enter(stage)
-        self._padding = {host: stage.world.dice(f"padding {host}") for host in stage.cluster.hosts}
 
     # ---- the state machine ---------------------------------------------------------------------
 
@@ -128,7 +123,7 @@ class CellsWorkload(ReplicaWorkload):
         """Make empty cells."""
         return Cells()
 
-    def begin(self, step: Step, done: Any) -> None:
+    def begin(self, step: Step, done: Callable[[], None]) -> None:
         """Ask for something; a flood is asked for without waiting."""
         if step.words[0] != "flood":
             super().begin(step, done)
@@ -205,4 +200,5 @@ class CellsWorkload(ReplicaWorkload):
         return {**super().figures(), "undecided": getattr(self, "_undecided", 0)}
 
 
-_nothing = partial(int)
+def _nothing() -> None:
+    """A flood waits for nothing."""

@@ -162,7 +162,7 @@ class ReplicaWorkload:
                 recovered=recovered,
                 settings=self._engine_settings,
                 draw=host.dice.draw,
-                now_ms=host.clock.now_ms,
+                now_ms=host.clock.now_ms(),
             ),
             machine=self._court.application.observe(host.node_id, self.machine()),
             settings=self._replica_settings,
@@ -267,7 +267,8 @@ class ReplicaWorkload:
                     call.client.seen = (call.node, call.life, self.position(core.machine.inner))
                     self._finish(call, result)
         for token in turn.released:
-            call = self._barriers.pop(token, None)  # type: ignore[arg-type]
+            assert isinstance(token, int)
+            call = self._barriers.pop(token, None)
             if call is not None and not call.is_over:
                 self._answer_read(call, host.core)
 
@@ -297,7 +298,7 @@ class ReplicaWorkload:
         return [host.core for host in self._cluster.living()]
 
     def is_settled(self) -> bool:
-        """Whether all replicas are equal and everything that living nodes were asked is answered."""
+        """Whether all replicas are equal and nothing that was asked is unanswered."""
         cores = self._cores()
         positions = {core.applied_index for core in cores}
         return (
@@ -360,7 +361,9 @@ class ReplicaWorkload:
     def sessions_never_go_back(self, client: Client, now: tuple[int, int, int]) -> str | None:
         """What a client reads at a node is never older than what it saw there before."""
         if client.seen[:2] == now[:2] and now[2] < client.seen[2]:
-            return f"client {client.number} is at {now[2]} on node {now[0]}, it saw {client.seen[2]}"
+            return (
+                f"client {client.number} is at {now[2]} on node {now[0]}, it saw {client.seen[2]}"
+            )
         return None
 
     @liveness("Paxos Made Live §5.1")
@@ -392,7 +395,6 @@ def bursts(dice: Dice, scenario: Scenario, words: Callable[[Dice], tuple[str, ..
     for client in range(1, scenario.clients + 1):
         at_us = dice.between(0, pace_us)
         while at_us < scenario.duration_us:
-            for _ in range(1 + dice.draw(4)):
-                steps.append(Step(at_us, client, words(dice)))
+            steps += [Step(at_us, client, words(dice)) for _ in range(1 + dice.draw(4))]
             at_us += dice.between(1, 4 * pace_us)
     return sorted(steps)

@@ -13,9 +13,9 @@ from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
 from quorate.consensus.entry import Recovered
+from quorate.simulation.cluster import VirtualCluster
 from quorate.simulation.host import Host, MakeEngine
 from quorate.simulation.judges.court import Court
-from quorate.simulation.nodes import VirtualCluster
 from quorate.simulation.scenario import Scenario, Step
 from quorate.simulation.world import Dice, World
 from quorate.storage.store import Store
@@ -42,9 +42,7 @@ class Workload(Protocol):
     def enter(self, stage: Stage) -> None:
         """Get ready; the nodes have not started yet."""
 
-    def build(
-        self, host: Host, store: Store, recovered: Recovered, make_engine: MakeEngine
-    ) -> Any:
+    def build(self, host: Host, store: Store, recovered: Recovered, make_engine: MakeEngine) -> Any:
         """Make a node's core."""
 
     def begin(self, step: Step, done: Callable[[], None]) -> None:
