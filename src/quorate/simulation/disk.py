@@ -190,6 +190,7 @@ class VirtualDisk:
     def sync_directory(self) -> None:
         """Make creations, renames and removals durable."""
         self.enter("sync_directory", "")
+        self._faults.check_sync("")
         self._durable_names = dict(self._names)
         self._pending.clear()
 
@@ -303,7 +304,10 @@ class VirtualDisk:
         self._faults.arm_misdirection(draw, where)
 
     def fail_next_sync(self, where: Where = "any") -> None:
-        """The next sync of such a file gives EIO; its pages are dropped and count as clean."""
+        """The next sync of such a file gives EIO; its pages are dropped and count as clean.
+
+        ``directory`` means the next sync of the directory; its changes stay as un-synced as before.
+        """
         self._faults.arm_sync_failure(where)
 
     def fail_reads(self, where: Where | None = "any") -> None:
@@ -330,9 +334,14 @@ class VirtualDisk:
         self._faults.capacity_bytes = None
 
     def calm(self) -> None:
-        """Nothing new goes wrong: disarm every fault, give space back. Damage done stays."""
+        """Nothing new goes wrong: disarm all, give space back, let every sector be read again.
+
+        Damage done to bytes stays.
+        """
         self.hook = None
         self._faults.disarm()
+        for name in self._names:
+            self._names[name].unreadable.clear()
 
     def fault_counts(self) -> FaultCounts:
         """How often each fault struck so far."""

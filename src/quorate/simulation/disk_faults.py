@@ -39,6 +39,7 @@ KINDS: dict[str, Callable[[str], bool]] = {
     "wal": is_log,
     "snapshot": lambda name: name.startswith("snapshot-"),
     "identity": lambda name: name.startswith("identity."),
+    "directory": lambda name: not name,  # the directory itself, for syncs
 }
 
 
@@ -121,7 +122,7 @@ class DiskFaults:
         if self._refuse_sync is not None and self._refuse_sync(name):
             self._refuse_sync = None
             self._count("failed_syncs")
-            raise DiskFailed(f"cannot sync {name}: Input/output error (EIO)")
+            raise DiskFailed(f"cannot sync {name or 'the directory'}: Input/output error (EIO)")
 
     def check_read(self, name: str, inode: Inode, span: Span, sector_bytes: int) -> None:
         """Raise DiskFailed when this range cannot be read."""

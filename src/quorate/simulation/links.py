@@ -84,6 +84,7 @@ class Link:
     is_blocked: bool = False
     is_cut: bool = False
     is_clogged: bool = False
+    is_opening: bool = False  # clogged, and about to burst
     is_broken: bool = False  # closed for good; another link took its place
     held: list[tuple[int, bytes]] = field(default_factory=list)
 

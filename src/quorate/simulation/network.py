@@ -14,7 +14,7 @@ Invariants:
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import partial as bound
 from typing import Any, NamedTuple
 
 from quorate.simulation.links import FATE_BITS, FATES, Link, LinkQuality, receive_damaged
@@ -83,7 +83,7 @@ class VirtualNetwork:
         delay = link.low_us + ((fate >> FATE_BITS) * link.span_us >> FATE_BITS)
         if link.is_ordered:
             delay = self._in_order(link, delay)
-        self._world.after(delay, partial(self._arrive, link, channel, payload))
+        self._world.after(delay, bound(self._arrive, link, channel, payload))
 
     def _send_badly(self, link: Link, fate: int, channel: int, payload: bytes) -> None:
         """Send a message that meets trouble, or on a link that does."""
@@ -98,19 +98,17 @@ class VirtualNetwork:
         if luck < link.corruption:
             self._corrupted += 1
             delay = self._in_order(link, delay)
-            self._world.after(delay, partial(self._arrive_damaged, link, channel, payload))
+            self._world.after(delay, bound(self._arrive_damaged, link, channel, payload))
             return
         if luck < link.duplication:
             self._duplicated += 1
             self._world.after(
-                self._in_order(link, delay), partial(self._arrive, link, channel, payload)
+                self._in_order(link, delay), bound(self._arrive, link, channel, payload)
             )
         if luck < link.trouble:
             self._delayed += luck >= link.duplication
             delay += self._draw(link.delay_us + 1)
-        self._world.after(
-            self._in_order(link, delay), partial(self._arrive, link, channel, payload)
-        )
+        self._world.after(self._in_order(link, delay), bound(self._arrive, link, channel, payload))
 
     def _in_order(self, link: Link, delay_us: int) -> int:
         """The delay that lets nothing overtake, when the link is ordered."""
@@ -121,11 +119,12 @@ class VirtualNetwork:
         return link.last_us - now_us
 
     def _arrive(self, link: Link, channel: int, payload: bytes) -> None:
-        if link.is_blocked and self._is_stopped(link, channel, payload):
+        if link.is_blocked:
+            self._stop(link, channel, payload)
             return
         self._deliver(link.sender, link.receiver, channel, payload)
 
-    def _is_stopped(self, link: Link, channel: int, payload: bytes) -> bool:
+    def _stop(self, link: Link, channel: int, payload: bytes) -> None:
         """Drop or hold what arrives through a blocked link."""
         if link.is_broken:
             self.lost += 1
@@ -136,11 +135,10 @@ class VirtualNetwork:
             link.held.append((channel, payload))
         else:
             self.lost += 1
-        return True
 
     def _arrive_damaged(self, link: Link, channel: int, payload: bytes) -> None:
         if link.is_cut or link.is_broken:
-            self._is_stopped(link, channel, payload)
+            self._stop(link, channel, payload)
             return
         receive_damaged(channel, payload, self._draw)
         self.break_link(link.sender, link.receiver)
@@ -154,7 +152,7 @@ class VirtualNetwork:
             link.held.clear()
             link.block(broken=True)
             fresh = self._make_link(sender, receiver)
-            fresh.block(clogged=link.is_clogged)
+            fresh.block(clogged=link.is_clogged and not link.is_opening)
 
     def counts(self) -> NetworkCounts:
         """What became of messages so far."""
@@ -265,27 +263,37 @@ class VirtualNetwork:
         else:
             self._cuts.add(key)
         self._refresh()
-        again = partial(self._flap, sender, receiver, half_us, until_us, token)
+        again = bound(self._flap, sender, receiver, half_us, until_us, token)
         self._world.after(half_us, again)
 
     # ---- clogs ---------------------------------------------------------------------------------
 
     def clog(self, sender: int, receiver: int) -> None:
         """Hold what goes over the one-way link until ``unclog``, at most HELD_MESSAGES_MAX."""
-        self._link(sender, receiver).block(clogged=True)
+        link = self._link(sender, receiver)
+        link.block(clogged=True)
+        link.is_opening = False
 
     def unclog(self, sender: int, receiver: int) -> None:
         """Deliver all that was held, in its order, in one burst."""
         link = self._link(sender, receiver)
+        if link.is_clogged:
+            link.is_opening = True
+            self._world.after(link.low_us, bound(self._burst, link))
+
+    def _burst(self, link: Link) -> None:
+        if not link.is_opening:
+            return
+        link.is_opening = False
         link.block(clogged=False)
         held, link.held = link.held, []
         for channel, payload in held:
-            delay = self._in_order(link, link.low_us)
-            self._world.after(delay, partial(self._arrive, link, channel, payload))
+            self._arrive(link, channel, payload)
 
     def clogged(self) -> list[tuple[int, int]]:
-        """The one-way links that are clogged now, sorted."""
-        return sorted(key for key, link in self._links.items() if link.is_clogged)
+        """The one-way links that are clogged now, and not about to open, sorted."""
+        links = self._links.items()
+        return sorted(key for key, link in links if link.is_clogged and not link.is_opening)
 
     def heal(self) -> None:
         """Mend, unclog and reset every link; only the common ``quality`` stays as it is."""
