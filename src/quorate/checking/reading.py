@@ -17,8 +17,10 @@ from typing import Final
 from quorate.checking.history import History
 from quorate.checking.jsonl import read_jsonl
 from quorate.checking.knossos import read_knossos
+from quorate.checking.model import Model
+from quorate.checking.models import MODEL_NAMES, model_named
 from quorate.checking.porcupine import LOG_LINE, read_etcd_log
-from quorate.errors import BadInput
+from quorate.errors import BadInput, UsageError
 
 FILE_BYTES_MAX: Final = 256 << 20
 """Largest file that is read: some two million operations."""
@@ -102,3 +104,67 @@ def _decoded(data: bytes, source: str) -> str:
 
 def _line(text: str, offset: int) -> int:
     return text.count("\n", 0, offset) + 1
+
+
+# ---- which model --------------------------------------------------------------------------------
+
+
+def model_for(history: History, name: str = "") -> Model:
+    """The model to check a history against, with every operation known to fit it.
+
+    Args:
+        history: as read.
+        name: the model asked for; "" takes the one that the file names, or else the one that its
+            functions allow.
+
+    Raises:
+        UsageError: no model has the name asked for.
+        BadInput: the file names a model that does not exist, its functions fit none or several, or
+            an operation has a function or an argument that the model does not know.
+    """
+    if name:
+        model = model_named(name)
+    elif history.model:
+        try:
+            model = model_named(history.model)
+        except UsageError as error:
+            raise BadInput(history.source, 1, f"{error}; or choose with --model") from None
+    else:
+        model = model_named(_inferred(history))
+    for operation in history.operations:
+        wrong = model.check_operation(operation)
+        if wrong is not None:
+            raise BadInput(history.source, operation.line, wrong)
+    return model
+
+
+def _inferred(history: History) -> str:
+    """The name of the only model, or the plainest of equal ones, that has all the functions."""
+    functions = {operation.function: operation.line for operation in history.operations}
+    for name, known in _INFERRED:
+        if functions.keys() <= known:
+            return name
+    fitting = [name for name in MODEL_NAMES if functions.keys() <= model_named(name).functions.keys()]
+    if len(fitting) == 1:
+        return fitting[0]
+    names = ", ".join(sorted(functions))
+    if fitting:
+        reason = f"its functions ({names}) fit several models; choose with --model: "
+        raise BadInput(history.source, 0, reason + ", ".join(fitting))
+    known_everywhere = {name for model in MODEL_NAMES for name in model_named(model).functions}
+    for function, line in functions.items():
+        if function not in known_everywhere:
+            raise BadInput(
+                history.source,
+                line,
+                f"no model has a function {function!r}; quorate check --models lists all",
+            )
+    raise BadInput(history.source, 0, f"no model has all its functions ({names}); {_LIST_HINT}")
+
+
+_LIST_HINT = "quorate check --models lists what each has"
+_INFERRED: Final = (
+    ("register", frozenset(["read", "write"])),
+    ("cas-register", frozenset(["read", "write", "cas"])),
+    ("kv", frozenset(["get", "put", "append"])),
+)
