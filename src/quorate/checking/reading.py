@@ -5,8 +5,7 @@ terminals: bytes come in, a History goes out.
 
 Invariants:
     * whatever the bytes are, the outcome is a History or BadInput
-    * a history that was checked against its model holds only functions and arguments that the
-      model knows
+    * the model is never guessed where two would judge differently
 """
 
 from __future__ import annotations
@@ -110,7 +109,7 @@ def _line(text: str, offset: int) -> int:
 
 
 def model_for(history: History, name: str = "") -> Model:
-    """The model to check a history against, with every operation known to fit it.
+    """The model to check a history against; whether each operation fits is asked by the checker.
 
     Args:
         history: as read.
@@ -119,8 +118,7 @@ def model_for(history: History, name: str = "") -> Model:
 
     Raises:
         UsageError: no model has the name asked for.
-        BadInput: the file names a model that does not exist, its functions fit none or several, or
-            an operation has a function or an argument that the model does not know.
+        BadInput: the file names a model that does not exist, or its functions fit none or several.
     """
     if name:
         model = model_named(name)
@@ -131,10 +129,6 @@ def model_for(history: History, name: str = "") -> Model:
             raise BadInput(history.source, 1, f"{error}; or choose with --model") from None
     else:
         model = model_named(_inferred(history))
-    for operation in history.operations:
-        wrong = model.check_operation(operation)
-        if wrong is not None:
-            raise BadInput(history.source, operation.line, wrong)
     return model
 
 
@@ -144,7 +138,9 @@ def _inferred(history: History) -> str:
     for name, known in _INFERRED:
         if functions.keys() <= known:
             return name
-    fitting = [name for name in MODEL_NAMES if functions.keys() <= model_named(name).functions.keys()]
+    fitting = [
+        name for name in MODEL_NAMES if functions.keys() <= model_named(name).functions.keys()
+    ]
     if len(fitting) == 1:
         return fitting[0]
     names = ", ".join(sorted(functions))

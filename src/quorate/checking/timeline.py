@@ -66,6 +66,7 @@ figure{margin:26px 0 0;background:var(--card);border:1px solid var(--line);borde
 font-weight:700}.cross circle{fill:var(--bad)}.cross path{stroke:#fff;stroke-width:2;fill:none;
 stroke-linecap:round}
 .state rect{fill:var(--state)}.state.odd rect{fill:var(--odd)}
+svg .nothing{fill:var(--bad);font-weight:700}
 figcaption{padding:9px 16px;border-top:1px solid var(--line);color:var(--muted);font-size:12.5px;
 display:flex;flex-wrap:wrap;gap:4px 22px}
 figcaption i{display:inline-block;width:20px;height:11px;border-radius:3px;margin-right:7px;

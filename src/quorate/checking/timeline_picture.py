@@ -28,6 +28,9 @@ _RIBBON_PX: Final = 26
 _LABEL_CHARS_MAX: Final = 34
 _STATE_CHARS_MAX: Final = 22
 _TITLE_CHARS_MAX: Final = 2000
+_NOTHING: Final = "nothing fits next"
+_WIDTH_MIN_PX: Final = 980
+_STRETCH_MAX: Final = 1.7
 
 
 class Picture:
@@ -98,7 +101,16 @@ class Picture:
                 need = self._x[it.invoked] + self._label_px(it) + _EDGE_PX
                 self._width = max(self._width, need)
         self._place_points(slots)
-        self._width = max(self._width, self._end_of_points() + _EDGE_PX)
+        tail = (len(_NOTHING) + 1) * _CHAR_PX if self._window.reasons else 0
+        self._width = max(self._width, self._end_of_points() + tail + _EDGE_PX)
+        self._stretch()
+
+    def _stretch(self) -> None:
+        """Use the page's width where the words need less."""
+        factor = min(_STRETCH_MAX, max(1.0, _WIDTH_MIN_PX / self._width))
+        self._x = {position: x * factor for position, x in self._x.items()}
+        self._points = [(x * factor, it, state) for x, it, state in self._points]
+        self._width *= factor
 
     def _slots(self) -> tuple[dict[int, float], list[int]]:
         """Between which two events each point stands, and the width that each gap needs for it."""
@@ -138,7 +150,7 @@ class Picture:
 
     def _span(self, operation: Operation) -> tuple[float, float]:
         left = self._x[operation.invoked]
-        return left, self._width - 4 if operation.is_unknown else self._x[operation.returned]
+        return left, self._width - 14 if operation.is_unknown else self._x[operation.returned]
 
     def _label(self, operation: Operation) -> str:
         return shorten(self._window.label(operation), _LABEL_CHARS_MAX)
@@ -177,17 +189,27 @@ class Picture:
             names.append("done")
         if operation.is_unknown:
             names.append("unknown")
-        text_x = left + 9
-        inside = [x for x, it, _ in self._points if it.invoked == operation.invoked]
-        label_end = text_x + len(self._label(operation)) * _CHAR_PX
-        if inside and inside[0] - _POINT_PX < label_end:
-            text_x = inside[0] + _POINT_PX + 6  # the words go behind the point
+        text_x, label = self._words(operation, left, right)
         return (
             f'<g class="{" ".join(names)}"><title>{escape(self._title(operation))}</title>'
             f'<rect x="{left:.1f}" y="{y:.1f}" width="{right - left:.1f}" height="{_BAR_PX}" '
             f'rx="6"/><text x="{text_x:.1f}" y="{y + _BAR_PX / 2 + 4:.1f}">'
-            f"{escape(self._label(operation))}</text></g>"
+            f"{escape(label)}</text></g>"
         )
+
+    def _words(self, operation: Operation, left: float, right: float) -> tuple[float, str]:
+        """Where on the bar its words go, and which: beside the point, if it carries one."""
+        label = self._label(operation)
+        sides = [(left + 9, right - 6)]
+        for x, it, _ in self._points:
+            if it.invoked == operation.invoked:
+                sides = [(left + 9, x - _POINT_PX - 5), (x + _POINT_PX + 6, right - 6)]
+        width = len(label) * _CHAR_PX
+        for begin, end in sides:
+            if end - begin >= width:
+                return begin, label
+        begin, end = max(sides, key=lambda side: side[1] - side[0])
+        return begin, shorten(label, max(1, int((end - begin) / _CHAR_PX)))
 
     def _title(self, operation: Operation) -> str:
         lines = [
@@ -247,5 +269,10 @@ class Picture:
                 f'<rect x="{x:.1f}" y="{y:.1f}" width="{max(1.0, end - x - 1):.1f}" '
                 f'height="{_RIBBON_PX}" rx="3"/><text x="{x + 7:.1f}" '
                 f'y="{y + _RIBBON_PX / 2 + 4:.1f}">{escape(shorten(text, room))}</text></g>'
+            )
+        if self._window.reasons:
+            parts.append(
+                f'<text class="nothing" x="{ends[-1] + 8:.1f}" '
+                f'y="{y + _RIBBON_PX / 2 + 4:.1f}">{_NOTHING}</text>'
             )
         return "".join(parts)

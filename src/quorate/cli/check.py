@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -130,7 +129,9 @@ def check_file(path: str, model_name: str, search: str, limits: Limits) -> Check
     try:
         checked.history = read_history(_read(path, source), source)
         checked.model = model_for(checked.history, model_name)
-        most = {} if limits.configurations is None else {"configurations_max": limits.configurations}
+        most = (
+            {} if limits.configurations is None else {"configurations_max": limits.configurations}
+        )
         budget = Budget(is_over=watch.is_over, **most)
         checked.verdict = check(checked.history, checked.model, budget=budget, search=search)
         checked.limit = watch.limit or f"--configurations {budget.configurations_max}"
@@ -252,6 +253,7 @@ def _show_many(all_checked: list[Checked]) -> None:
     from rich.table import Table  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
 
+    console = Console(highlight=False)
     table = Table(box=None, pad_edge=False)
     for heading in ("file", "verdict", "model"):
         table.add_column(heading)
@@ -265,7 +267,8 @@ def _show_many(all_checked: list[Checked]) -> None:
             row += [Text(f"{verdict.partitions:,}"), Text(f"{verdict.configurations:,}")]
             row += [Text(f"{checked.seconds:.2f}")]
         table.add_row(*row)
-    Console(highlight=False, soft_wrap=True).print(table)
+    console.width = max(console.width, console.measure(table).maximum)
+    console.print(table, soft_wrap=True)
     counts = {word: sum(it.answer == word for it in all_checked) for word in _EXIT_CODES}
     words = ", ".join(f"{number} {word}" for word, number in counts.items() if number)
     click.echo(f"{len(all_checked)} histories: {words}")
