@@ -34,11 +34,11 @@ _MEANING: Final = {
 _STYLE: Final = """
 :root{color-scheme:light dark;--page:#fcfcfa;--card:#fff;--ink:#1d2430;--muted:#667080;
 --line:#e3e5e8;--bar:#eef1f6;--edge:#b3bdcc;--done:#e1ebfb;--done-edge:#6f9be0;--point:#2b62c4;
---bad:#c02f26;--bad-bar:#fce3e0;--good:#1c7a45;--open:#96650a;--state:#e8f0e6;--odd:#dbe8d8}
+--bad:#c02f26;--bad-bar:#fce3e0;--good:#1c7a45;--open:#96650a;--state:#e8f0e6;--odd:#dbe8d8;--on-point:#fff}
 @media(prefers-color-scheme:dark){:root{--page:#14171c;--card:#1b1f26;--ink:#e4e8ee;
 --muted:#949eae;--line:#2d333d;--bar:#262c36;--edge:#566173;--done:#1f3354;--done-edge:#4d7fce;
 --point:#5f95ee;--bad:#ff766b;--bad-bar:#4a2221;--good:#5fca8d;--open:#e0aa46;--state:#233328;
---odd:#2b4032}.point text,.cross path{fill:#0e1116;stroke-opacity:1}}
+--odd:#2b4032;--on-point:#0e1116}}
 *{box-sizing:border-box}
 body{margin:0;background:var(--page);color:var(--ink);
 font:15px/1.5 system-ui,-apple-system,"Segoe UI",Roboto,"DejaVu Sans",sans-serif}
@@ -62,8 +62,10 @@ figure{margin:26px 0 0;background:var(--card);border:1px solid var(--line);borde
 .bar.stuck rect{fill:var(--bad-bar);stroke:var(--bad);stroke-width:1.6}
 .bar.unknown rect{stroke-dasharray:5 4}
 .bar:hover rect{stroke-width:2.4}.bar text{pointer-events:none}
-.point circle{fill:var(--point)}.point text{fill:#fff;text-anchor:middle;font-size:10px;
-font-weight:700}.cross circle{fill:var(--bad)}.cross path{stroke:#fff;stroke-width:2;fill:none;
+.point circle{fill:var(--point)}.point text{fill:var(--on-point);text-anchor:middle;font-size:10px;
+font-weight:700}
+.cross circle{fill:var(--bad)}
+.cross path{stroke:var(--on-point);stroke-width:2;fill:none;
 stroke-linecap:round}
 .state rect{fill:var(--state)}.state.odd rect{fill:var(--odd)}
 svg .nothing{fill:var(--bad);font-weight:700}
