@@ -23,7 +23,7 @@ from quorate.checking.model import Model
 from quorate.checking.verdict import Counterexample
 
 WIDTH: Final = 100
-_WIDTH_MIN = 40
+_WIDTH_MIN = 60
 _DRAWN_MAX = 60  # operations; of longer windows the end is drawn
 _LISTED_MAX = 24  # lines of a list
 _LABEL_CHARS_MAX = 36
@@ -40,7 +40,7 @@ def explain(
     Args:
         counterexample: what a checker found.
         model: the model that it was checked against, for words.
-        width: columns, at least 40.
+        width: columns, at least 60.
         ascii_only: use no box-drawing characters.
 
     Returns:
@@ -172,7 +172,7 @@ def _drawing(window: Window, drawn: list[Operation], width: int) -> str:
         key.append("━ could come next, but its result does not fit")
     if any(it.is_unknown for it in drawn):
         key.append("┄ outcome unknown")
-    note = "   ".join(key)
+    note = textwrap.fill("   ".join(key), width)
     return "\n\n".join([*strips, *([note] if note else []), *([legend] if legend else [])])
 
 
@@ -252,14 +252,16 @@ def _order(window: Window, width: int) -> str:
     if not longest:
         return "Not a single operation can come first."
     total = len(window.operations)
-    lines = [
+    heading = (
         f"The longest order found has {len(longest)} of the {total}, with the state after each:"
-    ]
+    )
+    lines = [textwrap.fill(heading, width)]
     left_out = max(0, len(longest) - _LISTED_MAX)
     if left_out:
         lines.append(f"      … {left_out} earlier ones")
     shown = longest[left_out:]
-    labels = [shorten(window.label(it), _LABEL_CHARS_MAX) for it, _ in shown]
+    label_chars = min(_LABEL_CHARS_MAX, width // 3)
+    labels = [shorten(window.label(it), label_chars) for it, _ in shown]
     heads = [f"{_number(window, it)} {_who(it)}" for it, _ in shown]
     head_width, label_width = max(map(len, heads)), max(map(len, labels))
     for place, ((_, state), head, label) in enumerate(
@@ -274,7 +276,8 @@ def _stuck(window: Window, width: int) -> str:
     stuck = window.counterexample.stuck
     if not stuck:
         return ""
-    lines = ["After that, one of these would have to come next, and none can:"]
+    heading = "After that, one of these would have to come next, and none can:"
+    lines = [textwrap.fill(heading, width)]
     for it, why in stuck[:_LISTED_MAX]:
         where = f" (line {it.line})" if it.line else ""
         head = f"      {_number(window, it)} {_who(it)}  {shorten(window.label(it), 60)}{where}: "
