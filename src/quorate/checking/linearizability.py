@@ -45,7 +45,7 @@ class _Racer:
 
     def __init__(self, name: str, model: Model, key: Hashable, operations: list[Operation]) -> None:
         self.name = name
-        self.problem = Problem(model, operations, [model.initial(key)])
+        self.problem = Problem(model, operations, [model.initial(key)], look_ahead=True)
         self._search: Search = SEARCHES[name](self.problem)
         self._is_started = False
 

@@ -7,7 +7,6 @@ it took effect.
 
 from __future__ import annotations
 
-from collections.abc import Hashable
 from typing import Any, ClassVar
 
 from quorate.checking.history import UNKNOWN_RETURN, Operation
@@ -32,6 +31,15 @@ class Register(BaseModel):
         if function == "cas":
             return operation.result is False and operation.returned != UNKNOWN_RETURN
         return function == "read"
+
+    def enables(self, change: Operation, waiting: Operation) -> bool:
+        """A read or a cas that waits for a value needs one that leaves it."""
+        if waiting.function == "write" or waiting.function == "cas" and waiting.result is False:
+            return True
+        wanted = waiting.argument[0] if waiting.function == "cas" else waiting.result
+        if change.function == "write":
+            return bool(change.argument == wanted)
+        return change.function != "cas" or bool(change.argument[1] == wanted)
 
     def step(self, state: Any, operation: Operation) -> Any:
         """Write, compare or compare and write."""
