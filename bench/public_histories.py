@@ -28,6 +28,7 @@ ETCD_LINEARIZABLE = frozenset(
     [2, 5, 7, 18, 25, 31, 38, 45, 48, 49, 51, 53, 56, 67, 75, 76, 80, 87, 92, 98, 100, 101, 102]
 )
 ETCD_EMPTY = 95
+MODELS = {"multi-register": "multi-register:0"}  # by directory; its registers begin with 0
 LIMITS = Limits(timeout_ms=60_000, memory_bytes=None, configurations=None)
 
 
@@ -65,7 +66,8 @@ def check_all(paths: list[Path], *, is_quiet: bool = False) -> list[tuple[Path, 
     for path in paths:
         gc.collect()
         started = time.process_time()
-        checked = check_file(str(path), "", "auto", LIMITS)
+        model = MODELS.get(path.parent.parent.name, "")
+        checked = check_file(str(path), model, "auto", LIMITS)
         cpu_ms = (time.process_time() - started) * 1000
         total_ms += cpu_ms
         wanted = expected(path)

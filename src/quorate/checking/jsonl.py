@@ -165,9 +165,10 @@ def result_of(pairing: Pairing, process: int | str, value: Any) -> Any:
     ``ok cas [1 2]`` means that it was swapped: True. Other results are what they are.
     """
     called = pairing.open_call(process)
-    if called is not None and called.function == "cas" and value in (called.argument, None):
-        return True
-    return value
+    if called is None or called.function != "cas":
+        return value
+    repeats = isinstance(value, tuple) and value == called.argument
+    return True if value is None or repeats else value
 
 
 def encode_header(model: str) -> str:

@@ -7,7 +7,8 @@ Here ``:fail`` means that the operation certainly did not happen, and ``:info`` 
 (a call without any return likewise). Events of ``:nemesis`` are faults, no operations. The lines
 that Porcupine's key-value tests use are the same with a ``:key``.
 
-It knows nothing of models. What Jepsen writes differently from our own format is levelled here:
+Jepsen's tests share a vocabulary, so the functions tell the model. What Jepsen writes differently
+from our own format is levelled here:
     * a read takes no argument; what its ``:invoke`` carries is dropped
     * an ``:ok`` of ``cas`` repeats the argument: the result is True
     * of several independent objects, Jepsen writes each value as [key value]: taken apart when
@@ -26,6 +27,13 @@ from quorate.errors import BadInput
 
 _KINDS: Final = {"invoke": "invoke", "ok": "ok", "fail": "fail", "info": "unknown"}
 _NO_ARGUMENT: Final = ("read", "acquire", "release")
+_VOCABULARIES: Final = (
+    ("register", frozenset(["read", "write"])),
+    ("cas-register", frozenset(["read", "write", "cas"])),
+    ("mutex", frozenset(["acquire", "release"])),
+    ("multi-register", frozenset(["txn"])),
+    ("kv", frozenset(["get", "put", "append"])),
+)
 _SHOWN_CHARS = 60
 _NEMESIS = "nemesis"
 
@@ -47,7 +55,16 @@ def read_knossos(text: str, source: str) -> History:
         reader.read(line, fields)
     if not events:
         raise BadInput(source, 0, "no event in it; was the history recorded?")
-    return reader.pairing.history()
+    return reader.pairing.history(_model(reader.pairing))
+
+
+def _model(pairing: Pairing) -> str:
+    """Which model the functions are the vocabulary of; "" when they are of none, or of several."""
+    called = pairing.functions.keys()
+    acquired = [it for it in pairing.history().operations if it.function == "acquire"]
+    if not called or any(it.result is not None for it in acquired):
+        return ""  # results of a lock are fences or permits; which is not said
+    return next((name for name, functions in _VOCABULARIES if called <= functions), "")
 
 
 class _Reader:

@@ -35,6 +35,9 @@ class Pairing:
 
     Args:
         source: file name, for messages.
+
+    Attributes:
+        functions: everything that was called, also what failed, with the line of its first call.
     """
 
     def __init__(self, source: str) -> None:
@@ -44,6 +47,7 @@ class Pairing:
         self._gone: dict[int | str, int] = {}  # process -> line of its unknown outcome
         self._position = 0
         self._failed = 0
+        self.functions: dict[str, int] = {}
 
     @property
     def events(self) -> int:
@@ -79,6 +83,7 @@ class Pairing:
                 f"{self._gone[process]}; that call may still be in flight, so a client that goes "
                 "on needs a new process number",
             )
+        self.functions.setdefault(function, line)
         self._open[process] = _Open(len(self._operations), line, function, key)
         self._operations.append(
             Operation(

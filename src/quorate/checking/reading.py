@@ -133,34 +133,32 @@ def model_for(history: History, name: str = "") -> Model:
 
 
 def _inferred(history: History) -> str:
-    """The name of the only model, or the plainest of equal ones, that has all the functions."""
+    """The name of the only model that has all the functions, or of the plainest of equal ones."""
     functions = {operation.function: operation.line for operation in history.operations}
-    for name, known in _INFERRED:
-        if functions.keys() <= known:
+    if not functions:
+        return _PLAINEST[0][0]  # nothing happened: every model says so
+    for name, required, allowed in _PLAINEST:
+        if required & functions.keys() and functions.keys() <= allowed:
             return name
-    fitting = [
-        name for name in MODEL_NAMES if functions.keys() <= model_named(name).functions.keys()
-    ]
+    has = {name: model_named(name).functions.keys() for name in MODEL_NAMES}
+    fitting = [name for name in MODEL_NAMES if functions.keys() <= has[name]]
     if len(fitting) == 1:
         return fitting[0]
+    for function, line in functions.items():
+        if not any(function in known for known in has.values()):
+            reason = f"no model has a function {function!r}; quorate check --models lists all"
+            raise BadInput(history.source, line, reason)
     names = ", ".join(sorted(functions))
+    reason = f"no model has all its functions ({names}); quorate check --models lists all"
     if fitting:
         reason = f"its functions ({names}) fit several models; choose with --model: "
-        raise BadInput(history.source, 0, reason + ", ".join(fitting))
-    known_everywhere = {name for model in MODEL_NAMES for name in model_named(model).functions}
-    for function, line in functions.items():
-        if function not in known_everywhere:
-            raise BadInput(
-                history.source,
-                line,
-                f"no model has a function {function!r}; quorate check --models lists all",
-            )
-    raise BadInput(history.source, 0, f"no model has all its functions ({names}); {_LIST_HINT}")
+        reason += ", ".join(fitting)
+    raise BadInput(history.source, 0, reason)
 
 
-_LIST_HINT = "quorate check --models lists what each has"
-_INFERRED: Final = (
-    ("register", frozenset(["read", "write"])),
-    ("cas-register", frozenset(["read", "write", "cas"])),
-    ("kv", frozenset(["get", "put", "append"])),
+_REGISTER: Final = frozenset(["read", "write"])
+_PLAINEST: Final = (  # name, one of these has to occur, and nothing but these
+    ("register", frozenset(["write"]), _REGISTER),
+    ("cas-register", frozenset(["write", "cas"]), _REGISTER | {"cas"}),
+    ("kv", frozenset(["get", "put"]), frozenset(["get", "put", "append"])),
 )

@@ -28,6 +28,7 @@ from quorate.node.units import parse_duration_ms, parse_size_bytes
 
 _TIMEOUT_DEFAULT = "60s"
 _MEMORY_DEFAULT = "2GiB"
+_TABLE_WIDTH_MAX = 10_000  # a row is never folded, so that grep finds it
 _UNUSABLE = "unusable"
 _EXIT_CODES: Final = {
     Answer.LINEARIZABLE.value: 0,
@@ -233,7 +234,8 @@ def _show_one(checked: Checked) -> None:
         click.echo("nothing was asked of the system, so nothing was shown: no operation happened")
     if verdict.answer is Answer.UNDECIDED:
         keys = [str(key) for key in verdict.undecided if key is not None]
-        about = f" on {_count(len(keys), 'object')} ({', '.join(keys[:5])}...)" if keys else ""
+        names = ", ".join(keys[:5]) + (", ..." if len(keys) > 5 else "")
+        about = f" on {_count(len(keys), 'object')} ({names})" if keys else ""
         click.echo(f"gave up{about} at {checked.limit}; a higher limit may decide it")
     if verdict.counterexample is not None:
         click.echo()
@@ -253,7 +255,6 @@ def _show_many(all_checked: list[Checked]) -> None:
     from rich.table import Table  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
 
-    console = Console(highlight=False)
     table = Table(box=None, pad_edge=False)
     for heading in ("file", "verdict", "model"):
         table.add_column(heading)
@@ -267,8 +268,7 @@ def _show_many(all_checked: list[Checked]) -> None:
             row += [Text(f"{verdict.partitions:,}"), Text(f"{verdict.configurations:,}")]
             row += [Text(f"{checked.seconds:.2f}")]
         table.add_row(*row)
-    console.width = max(console.width, console.measure(table).maximum)
-    console.print(table, soft_wrap=True)
+    Console(highlight=False, width=_TABLE_WIDTH_MAX).print(table, soft_wrap=True)
     counts = {word: sum(it.answer == word for it in all_checked) for word in _EXIT_CODES}
     words = ", ".join(f"{number} {word}" for word, number in counts.items() if number)
     click.echo(f"{len(all_checked)} histories: {words}")
@@ -312,7 +312,8 @@ Of several files the first of 1, 2, 3, 0 that occurs.
 @click.command("check", help=_HELP)
 @click.argument("files", metavar="FILE...", nargs=-1)
 @click.option("--model", "model_name", default="", metavar="NAME", help="What a correct object "
-              "would do; default: what the file says, or its functions allow.")  # fmt: skip
+              "does, as lock or semaphore:3; default: what the file says or its functions "
+              "allow.")  # fmt: skip
 @click.option("--models", "list_models", is_flag=True, help="List the models and their functions.")
 @click.option("--html", "page", type=click.Path(dir_okay=False, path_type=Path), metavar="PAGE",
               help="Also write the verdict as a self-contained page.")  # fmt: skip

@@ -24,7 +24,7 @@ def test_a_small_window_is_drawn_whole() -> None:
 
         process 0  ├[1] write 0┤
         process 1               ┝[2] read -> 3┥
-        process 2                ├[3] write 4: outcome unknown┄┄▸
+        process 2                ├[3] write 4: outcome unknown┄▸
 
         ━ could come next, but its result does not fit   ┄ outcome unknown
 

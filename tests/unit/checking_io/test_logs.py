@@ -68,6 +68,28 @@ def test_edn_independent_objects() -> None:
 
 
 @pytest.mark.parametrize(
+    ("events", "model"),
+    [
+        ([("read", "1"), ("write", "1")], "register"),
+        ([("cas", "[1 2]")], "cas-register"),
+        ([("acquire", "nil"), ("release", "nil")], "mutex"),
+        ([("acquire", "7")], ""),
+        ([("txn", "[[:read :x 1]]")], "multi-register"),
+        ([("append", '"x"'), ("get", '"x"')], "kv"),
+        ([("frob", "1")], ""),
+    ],
+)
+def test_jepsens_vocabulary_tells_the_model(events: list[tuple[str, str]], model: str) -> None:
+    """What was called decides, also when it failed; a lock with results is nobody's guess."""
+    text = "".join(
+        f"{{:process {process}, :type {kind}, :f :{function}, :value {value}}}\n"
+        for process, (function, value) in enumerate(events)
+        for kind in (":invoke", ":fail" if function == "release" else ":ok")
+    )
+    assert read_knossos(text, "h.edn").model == model
+
+
+@pytest.mark.parametrize(
     ("text", "words"),
     [
         ("[]", "h.edn: no event in it"),

@@ -76,6 +76,7 @@ def test_a_file_has_a_bound() -> None:
     ("functions", "model"),
     [
         (["read", "write"], "register"),
+        (["write"], "register"),
         (["read", "cas"], "cas-register"),
         (["get", "append"], "kv"),
         (["delete", "read"], "cas-map"),
