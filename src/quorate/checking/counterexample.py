@@ -75,6 +75,7 @@ def counterexample(
         before=" or ".join([model.describe_state(state) for state in cutter.states]),
         longest=longest,
         stuck=stuck,
+        last=cutter.last,
     )
 
 

@@ -106,11 +106,15 @@ class Window:
             return f"No order of these {count} operations{on_object} explains their results."
         last = self.last
         where = f" (called on line {last.line})" if last.line else ""
-        who = f'process {plain(str(last.process))} was told "{shorten(self.label(last), 60)}"'
+        who = f'process {plain(str(last.process))} got: "{shorten(self.label(last), 60)}"{where}'
         if count == 1:
-            return f"Nothing explains that {who}{where}{on_object}: no other operation came before."
+            before = shorten(plain(self.counterexample.before), 60)
+            return (
+                f"Nothing explains the answer{on_object} that {who}. Before it the state was "
+                f"{before}, and nothing that ran at the time can have changed that to fit."
+            )
         return (
-            f"No order of these {count} operations{on_object} explains that {who}{where}. "
+            f"No order of these {count} operations{on_object} explains the answer that {who}. "
             "Without that answer there is one."
         )
 
@@ -251,7 +255,7 @@ def _legend(window: Window, drawn: list[Operation], width: int) -> str:
 def _order(window: Window, width: int) -> str:
     longest = window.counterexample.longest
     if not longest:
-        return "Not a single operation can come first."
+        return ""
     total = len(window.operations)
     heading = (
         f"The longest order found has {len(longest)} of the {total}, with the state after each:"
@@ -278,6 +282,8 @@ def _stuck(window: Window, width: int) -> str:
     if not stuck:
         return ""
     heading = "After that, one of these would have to come next, and none can:"
+    if not window.counterexample.longest:
+        heading = "One of these would have to come first, and none can:"
     lines = [textwrap.fill(heading, width)]
     for it, why in stuck[:_LISTED_MAX]:
         where = f" (line {it.line})" if it.line else ""

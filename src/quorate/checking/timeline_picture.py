@@ -30,7 +30,7 @@ _STATE_CHARS_MAX: Final = 22
 _TITLE_CHARS_MAX: Final = 2000
 _NOTHING: Final = "nothing fits next"
 _WIDTH_MIN_PX: Final = 980
-_STRETCH_MAX: Final = 1.7
+_STRETCH_MAX: Final = 2.2
 
 
 class Picture:

@@ -211,7 +211,7 @@ def figures(checked: Checked) -> str:
     if verdict.partitions != 1:
         parts[1] += f" on {_count(verdict.partitions, 'object')}"
     if history.failed:
-        parts.append(f"{history.failed:,} failed ones left out")
+        parts.append(f"{_count(history.failed, 'failed one')} left out")
     unknown = sum(operation.is_unknown for operation in history.operations)
     if unknown:
         parts.append(f"{unknown:,} of unknown outcome")

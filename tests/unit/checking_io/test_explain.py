@@ -16,8 +16,8 @@ def test_a_small_window_is_drawn_whole() -> None:
     """Sentence, state before, bars, longest order and reason: the picture itself."""
     sentence, _, picture = explain(stale_read(), MODEL).partition("\n\n")
     assert sentence.replace("\n", " ") == (
-        "No order of these 3 operations on 'a' explains that process 1 was told \"read -> 3\" "
-        "(called on line 3). Without that answer there is one."
+        "No order of these 3 operations on 'a' explains the answer that process 1 got: "
+        '"read -> 3" (called on line 3). Without that answer there is one.'
     )
     assert picture == textwrap.dedent("""\
         Object 'a', before these operations: nothing
@@ -74,8 +74,8 @@ def test_a_single_operation_can_be_a_counterexample() -> None:
     """There is a sentence and a picture also where nothing came before."""
     read = operation(1, "read", 3, 0, 1)
     text = explain(Counterexample(None, [read], "nothing", [], [(read, "it is empty")]), MODEL)
-    assert text.startswith('Nothing explains that process 1 was told "read -> 3"')
-    assert "Not a single operation can come first." in text
+    assert text.startswith('Nothing explains the answer that process 1 got: "read -> 3"')
+    assert "would have to come first, and none can:" in text
 
 
 def test_shortening_keeps_both_ends() -> None:

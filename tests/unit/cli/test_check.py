@@ -65,7 +65,7 @@ def test_a_history_that_is_not_linearizable_exits_with_1_and_a_drawing() -> None
     result = run("bad.jsonl")
     assert result.exit_code == 1
     assert result.stdout.startswith("bad.jsonl: not linearizable\n")
-    assert 'process 1 was told "read -> 3"' in " ".join(result.stdout.split())
+    assert 'process 1 got: "read -> 3"' in " ".join(result.stdout.split())
     assert "read -> 3┥" in result.stdout
 
 
