@@ -160,5 +160,5 @@ _REGISTER: Final = frozenset(["read", "write"])
 _PLAINEST: Final = (  # name, one of these has to occur, and nothing but these
     ("register", frozenset(["write"]), _REGISTER),
     ("cas-register", frozenset(["write", "cas"]), _REGISTER | {"cas"}),
-    ("kv", frozenset(["get", "put"]), frozenset(["get", "put", "append"])),
+    ("kv", frozenset(["put"]), frozenset(["get", "put", "append"])),
 )

@@ -28,6 +28,10 @@ from quorate.node.units import parse_duration_ms, parse_size_bytes
 
 _TIMEOUT_DEFAULT = "60s"
 _MEMORY_DEFAULT = "2GiB"
+_PARAMETERS = (
+    "\nsemaphore:N has N permits, 2 unless said; register:V, cas-register:V and multi-register:V\n"
+    "begin with V, with nothing unless said."
+)
 _TABLE_WIDTH_MAX = 10_000  # a row is never folded, so that grep finds it
 _UNUSABLE = "unusable"
 _EXIT_CODES: Final = {
@@ -283,6 +287,7 @@ def _show_models() -> None:
         width = max(len(function) for function in model.functions)
         for function, words in model.functions.items():
             click.echo(f"  {function:<{width}}  {words}")
+    click.echo(_PARAMETERS)
 
 
 # ---- the command --------------------------------------------------------------------------------
