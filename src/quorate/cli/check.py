@@ -7,6 +7,7 @@ drawn is ``checking/``'s business.
 from __future__ import annotations
 
 import json
+import resource
 import sys
 import time
 from dataclasses import dataclass
@@ -114,15 +115,13 @@ class Watch:
 
 
 def memory_bytes() -> int:
-    """What this process keeps in memory now; where that cannot be known, at most until now."""
+    """What this process keeps in memory now; where that is not told, the most it ever kept."""
     try:
         pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
     except (OSError, ValueError, IndexError):
-        import resource  # noqa: PLC0415 - not on every system
-
         used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         return used if sys.platform == "darwin" else used * 1024
-    return pages * 4096
+    return pages * resource.getpagesize()
 
 
 def check_file(path: str, model_name: str, search: str, limits: Limits) -> Checked:

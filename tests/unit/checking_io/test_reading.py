@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from quorate.checking.history import History, Operation
 from quorate.checking.reading import FILE_BYTES_MAX, model_for, read_history
@@ -103,3 +105,30 @@ def test_a_model_that_cannot_be_inferred_is_asked_for() -> None:
         model_for(history_of("read", "frob"))
     with pytest.raises(BadInput, match=r"no model has all its functions \(get, read\)"):
         model_for(history_of("read", "get"))
+
+
+SEEDS = [
+    JSONL + b'{"type": "ok", "process": 1, "function": "read", "value": [1, "a", null]}\n',
+    b"[" + EDN + b'\n {:process 1, :type :ok, :f :read, :value #{"x" [1 2.5]}} #_ 3 ; x\n]',
+    LOG + b"INFO  jepsen.util - 1\t:ok\t:read\t[1 :timed-out]\n",
+]
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.sampled_from(SEEDS),
+    st.lists(st.tuples(st.integers(0, 160), st.integers(0, 3), st.binary(max_size=6)), max_size=4),
+)
+def test_damaged_files_are_refused_and_never_crash(
+    seed: bytes, damage: list[tuple[int, int, bytes]]
+) -> None:
+    """Whatever the bytes are, the outcome is a history or BadInput."""
+    data = bytearray(seed)
+    for offset, removed, inserted in damage:
+        data[offset : offset + removed] = inserted
+    try:
+        history = read_history(bytes(data), "h")
+    except BadInput as error:
+        assert str(error).startswith("h")
+    else:
+        hash(tuple(history.operations))  # everything in it is frozen

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -222,3 +223,35 @@ def test_help_tells_exit_codes_and_defaults() -> None:
     text = " ".join(run("--help").stdout.split())
     for words in ("0 linearizable", "3 undecided", "[default: 60s]", "[default: 2GiB]"):
         assert words in text
+
+
+def test_the_pages_example_prints_what_the_page_says(files: Path) -> None:
+    """The history in docs/checking.md is drawn as docs/checking.md draws it."""
+    page = (Path(__file__).parents[3] / "docs" / "checking.md").read_text(encoding="utf-8")
+    blocks = [
+        "\n".join(line.removeprefix("    ") for line in block.strip("\n").split("\n")) + "\n"
+        for block in re.findall(r"(?:^(?:    .*)?\n)+", page, re.MULTILINE)
+        if block.strip()
+    ]
+    (history,) = [block for block in blocks if block.startswith('{"history"')]
+    (picture,) = [block for block in blocks if block.startswith("No order")]
+    (files / "example.jsonl").write_text(history, encoding="utf-8")
+    result = run("example.jsonl")
+    assert result.exit_code == 1
+    assert result.stdout.partition("\n\n")[2] == picture
+
+
+def test_long_runs_show_progress_on_a_terminal_only(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A line that is wiped at the end, on stderr; nothing where nobody looks."""
+    for is_terminal in (False, True):
+        monkeypatch.setattr(check_command.time, "monotonic", iter([0.0, 0.5, 2.0]).__next__)
+        monkeypatch.setattr(check_command.sys.stderr, "isatty", lambda: is_terminal)  # noqa: B023
+        watch = check_command.Watch("h.edn", check_command.Limits(None, None, None))
+        assert not watch.is_over()
+        assert not watch.is_over()
+        watch.close()
+        said = capsys.readouterr().err
+        assert ("checking h.edn: 2 s" in said) is is_terminal
+        assert said.endswith("\r\x1b[K") is is_terminal
