@@ -69,7 +69,7 @@ class Window:
         numbers: number of each operation, from 1, by its ``invoked``.
         order: place in the longest order, from 1, by ``invoked``.
         reasons: why it cannot come next, by ``invoked``.
-        last: the operation whose return cannot be explained any more.
+        last: the operation whose return cannot be explained any more; None when not known.
         sentence: the finding in one sentence.
     """
 
@@ -80,7 +80,7 @@ class Window:
         self.numbers = {it.invoked: number for number, it in enumerate(self.operations, 1)}
         self.order = {it.invoked: place for place, (it, _) in enumerate(counterexample.longest, 1)}
         self.reasons = {it.invoked: plain(why) for it, why in counterexample.stuck}
-        self.last = counterexample.last or self._last_return()
+        self.last = counterexample.last
         self.sentence = self._sentence()
 
     def label(self, operation: Operation) -> str:
@@ -91,12 +91,6 @@ class Window:
         """The object concerned, or "" when the history is about a single one."""
         key = self.counterexample.key
         return "" if key is None else plain(repr(key) if isinstance(key, str) else str(key))
-
-    def _last_return(self) -> Operation | None:
-        """The first return after all calls: the window ends with it."""
-        last_call = max((it.invoked for it in self.operations), default=0)
-        ends = [it for it in self.operations if not it.is_unknown and it.returned > last_call]
-        return min(ends, key=lambda it: it.returned, default=None)
 
     def _sentence(self) -> str:
         count = len(self.operations)

@@ -41,6 +41,7 @@ def stale_read() -> Counterexample:
         "nothing",
         [(first, "0"), (second, "4")],
         [(read, "the value is 4, and the answer was 3")],
+        read,
     )
 
 

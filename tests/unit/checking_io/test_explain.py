@@ -73,9 +73,18 @@ def test_nothing_of_a_history_moves_the_cursor() -> None:
 def test_a_single_operation_can_be_a_counterexample() -> None:
     """There is a sentence and a picture also where nothing came before."""
     read = operation(1, "read", 3, 0, 1)
-    text = explain(Counterexample(None, [read], "nothing", [], [(read, "it is empty")]), MODEL)
+    text = explain(
+        Counterexample(None, [read], "nothing", [], [(read, "it is empty")], read), MODEL
+    )
     assert text.startswith('Nothing explains the answer that process 1 got: "read -> 3"')
     assert "would have to come first, and none can:" in text
+
+
+def test_nobody_is_blamed_where_the_last_return_is_not_known() -> None:
+    """The sentence claims no more than the counter-example says."""
+    assert explain(crowd(5), MODEL).startswith(
+        "No order of these 5 operations explains their results.\n"
+    )
 
 
 def test_shortening_keeps_both_ends() -> None:

@@ -8,8 +8,10 @@ from html.parser import HTMLParser
 
 import pytest
 
+from quorate.checking.explain import Window
 from quorate.checking.timeline import render_timeline
-from quorate.checking.verdict import Answer
+from quorate.checking.timeline_picture import Picture
+from quorate.checking.verdict import Answer, Counterexample
 
 from .pictures import MODEL, crowd, hostile, stale_read, verdict
 
@@ -61,9 +63,9 @@ def test_the_page_shows_every_operation_and_the_order() -> None:
 @pytest.mark.parametrize(
     "found", [stale_read(), crowd(), hostile()], ids=["stale", "crowd", "evil"]
 )
-def test_the_drawing_is_well_formed_and_points_lie_on_their_bars(found: object) -> None:
+def test_the_drawing_is_well_formed_and_points_lie_on_their_bars(found: Counterexample) -> None:
     """Each SVG parses as XML, and the points go from left to right in the order's own order."""
-    text = render_timeline(verdict(found), MODEL)  # type: ignore[arg-type]
+    text = render_timeline(verdict(found), MODEL)
     pictures = [ET.fromstring(svg) for svg in re.findall(r"<svg.*?</svg>", text, re.DOTALL)]
     assert len(pictures) == 2
     points = [
@@ -72,7 +74,16 @@ def test_the_drawing_is_well_formed_and_points_lie_on_their_bars(found: object) 
         if group.get("class") == "point"
     ]
     assert points == sorted(points)
-    assert len(points) == len(found.longest)  # type: ignore[attr-defined]
+    assert len(points) == len(found.longest)
+
+
+@pytest.mark.parametrize("found", [stale_read(), crowd(14)], ids=["stale", "crowd"])
+def test_every_point_lies_between_call_and_return(found: Counterexample) -> None:
+    """The longest order can be read off the picture because each point is on its own bar."""
+    picture = Picture(Window(found, MODEL))
+    for x, operation, _ in picture._points:
+        left, right = picture._span(operation)
+        assert left < x < right
 
 
 def test_nothing_is_loaded_and_nothing_of_the_history_is_markup() -> None:
