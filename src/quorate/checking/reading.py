@@ -27,6 +27,7 @@ FILE_BYTES_MAX: Final = 256 << 20
 _LEADING = re.compile(r"(?:[\s,]+|;[^\n]*(?:\n|\Z))*")
 _JSON_ARRAY = re.compile(r"\[\s*(?:\{\s*\"|\])")
 _JSON_OBJECT = re.compile(r"\{\s*(?:\"|\}\s*(?:\n|\Z))")
+_EDN = re.compile(r"[{\[(]|#[_:{A-Za-z]")
 _SEARCHED_CHARS = 1 << 20
 _SHOWN_CHARS = 60
 _EXPECTED = (
@@ -64,7 +65,7 @@ def read_history(data: bytes, source: str) -> History:
     if _JSON_ARRAY.match(text, first):
         reason = "a JSON array; expected one event a line. To convert it: jq -c '.[]' FILE"
         raise BadInput(source, _line(text, first), reason)
-    if text[first] in "{[(#":
+    if _EDN.match(text, first):
         return read_knossos(text, source)
     if LOG_LINE.search(text, first, first + _SEARCHED_CHARS):
         return read_etcd_log(text, source)

@@ -61,6 +61,7 @@ def test_the_format_is_seen_from_the_content(data: bytes) -> None:
         (b'\n[{"type": "invoke"}]', "h:2: a JSON array; expected one event a line"),
         (b"hello\n", "h:1: not a history: expected JSONL"),
         (b"hello\n", "found 'hello'"),
+        (b"# A page\n", "h:1: not a history: expected JSONL"),
         (b'"text"', "not a history"),
     ],
 )
