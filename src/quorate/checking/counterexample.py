@@ -63,7 +63,8 @@ def counterexample(
         reached: how many returns a search got past; 0 when not known.
         is_over: the budget's; when it says True the window found so far is the answer.
     """
-    window, states = cut_down(model, key, operations, reached, is_over)
+    cutter = _cut(model, key, operations, reached, is_over)
+    window, states = cutter.sorted_window(), cutter.states
     longest, stuck = _tell(model, window, states)
     return Counterexample(
         key=key,
@@ -71,6 +72,7 @@ def counterexample(
         before=" or ".join([model.describe_state(state) for state in states]),
         longest=longest,
         stuck=stuck,
+        last=cutter.last,
     )
 
 
@@ -82,12 +84,22 @@ def cut_down(
     is_over: Callable[[], bool] | None = None,
 ) -> tuple[list[Operation], list[Hashable]]:
     """The window by the order of calls, and the states it may begin in."""
+    cutter = _cut(model, key, operations, reached, is_over)
+    return cutter.sorted_window(), cutter.states
+
+
+def _cut(
+    model: Model,
+    key: Hashable,
+    operations: Sequence[Operation],
+    reached: int,
+    is_over: Callable[[], bool] | None,
+) -> _Cutter:
     cutter = _Cutter(model, key, operations, is_over)
     cutter.find_end(reached)
     cutter.find_beginning()
     cutter.leave_out()
-    window = sorted(cutter.window, key=lambda operation: operation.invoked)
-    return window, cutter.states
+    return cutter
 
 
 class _Beginning(NamedTuple):
@@ -115,6 +127,10 @@ class _Cutter:
         self.last = max(_known(operations), key=lambda operation: operation.returned)
         self._left = TOTAL_MAX
         self._is_over = is_over
+
+    def sorted_window(self) -> list[Operation]:
+        """The window by the order of calls."""
+        return sorted(self.window, key=lambda operation: operation.invoked)
 
     def find_end(self, reached: int) -> None:
         """Drop what was called after the first inexplicable return."""
