@@ -139,7 +139,7 @@ class ClientDesk:
         self.now_ms = now_ms
         self._figures.bytes_in += len(data)
         if client.session is not None:
-            self._keeper.hear(client.session.session_id, now_ms)
+            self._keeper.hear(client.session.session_id)
         for kind, piece in client.bytes_in.receive(data):
             if client.ended:
                 return

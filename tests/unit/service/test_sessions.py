@@ -195,7 +195,7 @@ def test_a_leader_without_knowledge_of_the_logs_time_expires_all_the_same(make_c
     client = cluster.connected(timeout_ms=4_000)
     service = cluster.service()
     service.set_leading(True, cluster.now_ms)
-    service._keeper.log_time(0, cluster.now_ms)
+    service._keeper.log_time(0)
     cluster.pass_ms(8_000)
     assert client.closed
 
