@@ -26,7 +26,10 @@ from quorate.tree.server import CoordinationServer, ServerTurn
 
 TICK_MS: Final = 10
 HEARD_EVERY_TICKS: Final = 5
-HEARD_MAX: Final = 200
+HEARD_MAX: Final = 300
+REASON_TICKS: Final = 1_500
+"""How far back a silence may lie: timeouts are shorter, and proposals take their time."""
+
 _SESSION_BYTES: Final = 8
 
 
@@ -73,12 +76,16 @@ class Ears:
         self._epoch = epoch
 
     def silence_ms(self, session_id: int, epoch: int) -> int:
-        """The longest time that it led in this epoch and heard nothing; -1: it did not lead."""
+        """The longest time that it led in this epoch and heard nothing; -1: it did not lead.
+
+        What lies too far back is no reason any more.
+        """
         if epoch not in self._reigns:
             return -1
         begin, end = self._reigns[epoch]
         if epoch == self._epoch:
             end = self.ticks
+        begin = max(begin, end - REASON_TICKS)
         heard = [at for at in self._heard.get(session_id, ()) if begin <= at <= end]
         gaps = zip([begin, *heard], [*heard, end], strict=True)
         return max(other - one for one, other in gaps) * TICK_MS
