@@ -7,30 +7,82 @@ runs. Each test begins at a seed that shows it soon.
 import pytest
 
 from quorate.errors import InvariantBroken
-from quorate.protocol import handshake
-from quorate.protocol.zookeeper import EventType
 from quorate.replication import origins, outbox, replica
+from quorate.simulation.judges.sessions import SessionJudge
 from quorate.simulation.plan import Wishes, draw_scenario
 from quorate.simulation.run import Run
+from quorate.simulation.scenario import parse_scenario
 from quorate.simulation.workloads.catalogue import workload_named
 from quorate.tree import client as tree_client
-from quorate.tree import client_desk, multi, requests, server, service, session_clock
-from quorate.tree import session_keeper, tree, watch_requests, watches, writes
+from quorate.tree import (
+    client_desk,
+    multi,
+    reads,
+    requests,
+    server,
+    service,
+    session_clock,
+    session_keeper,
+    tree,
+    watch_requests,
+    watches,
+    writes,
+)
+from quorate.tree.batch import FRAMES
 
 SEEDS = 60
-WISHES = Wishes(workload="tree", duration_us=12_000_000)
+DURATION_US = 12_000_000
+
+QUIET = """quorate scenario 1
+seed 1
+workload tree
+nodes {nodes}
+clients 3
+duration 12s
+calm 20s
+set election_timeout_ms 500
+client 1 at 0s open 600ms
+client 2 at 0s open 600ms
+client 3 at 0s open 600ms
+client 1 at 1s create /e 1 ephemeral
+client 2 at 1s create /f 1 ephemeral
+client 3 at 1s create /g 1 ephemeral
+"""
+"""Clients that do little but keep their sessions."""
 
 
-def caught(first, seeds=SEEDS):
-    """The first seed whose run reports a violation, and what was reported."""
-    for seed in range(first, first + seeds):
+def suspended():
+    """The lid of a laptop is closed: the only node stands still, and so do its clients."""
+    lines = ["at 3s pause 1", "at 5s resume 1"]
+    lines += [f"client {client} at 2900ms sleep 2200ms" for client in (1, 2, 3)]
+    return parse_scenario(QUIET.format(nodes=1) + "\n".join(lines), "suspended")
+
+
+def cut_off():
+    """Each node is cut off, and a session falls silent just before."""
+    lines = []
+    for node in (1, 2, 3):
+        at_ms = 3_000 * node
+        lines += [f"at {at_ms}ms isolate {node}", f"at {at_ms + 900}ms heal"]
+        lines += [f"client 3 at {at_ms - 450}ms die", f"client 3 at {at_ms + 2_000}ms create /g 1"]
+    return parse_scenario(QUIET.format(nodes=3) + "\n".join(lines), "cut off")
+
+
+def drawn(first, *faults):
+    """The scenarios of some seeds."""
+    wishes = Wishes(workload="tree", duration_us=DURATION_US, faults=faults or None)
+    for seed in range(first, first + SEEDS):
+        yield draw_scenario(seed, wishes, workload_named)
+
+
+def caught(scenarios):
+    """What is reported by the first run that reports anything."""
+    for scenario in scenarios:
         try:
-            Run(draw_scenario(seed, WISHES, workload_named)).run()
+            Run(scenario).run()
         except InvariantBroken as error:
-            return seed, str(error)
-        except AssertionError as error:
-            return seed, f"assertion: {error}"
-    return None
+            return str(error)
+    return "nothing"
 
 
 def drop_some_events(monkeypatch):
@@ -88,7 +140,6 @@ def forget_what_was_missed(monkeypatch):
 
 def set_no_watches_again(monkeypatch):
     """The watches of a returning client are told, and not armed."""
-    monkeypatch.setattr(watches.ClientWatches, "arm_again", lambda *_: None, raising=False)
     real = watch_requests._tell_or_arm
 
     def tell_or_arm(client, path, kind, event, where, table, deleted):
@@ -199,14 +250,6 @@ def answer_out_of_order(monkeypatch):
     monkeypatch.setattr(tree_client.Client, "is_idle", property(lambda _: True))
 
 
-def serve_clients_that_are_ahead(monkeypatch):
-    """A node takes clients that have seen more than it has."""
-    real = handshake.parse_connect
-    monkeypatch.setattr(
-        client_desk, "parse_connect", lambda body: real(body)._replace(last_zxid_seen=0)
-    )
-
-
 def apply_batches_again(monkeypatch):
     """Nobody remembers which batches were applied."""
     monkeypatch.setattr(origins.AppliedBatches, "is_next", lambda *_: True)
@@ -279,33 +322,152 @@ def do_half_a_multi(monkeypatch):
     monkeypatch.setattr(multi, "_apply_part", apply_part)
 
 
-def tell_of_other_children(monkeypatch):
-    """A deletion is told to whoever watches the children, as a creation."""
-    monkeypatch.setattr(watches, "_DELETED", int(EventType.CHILDREN_CHANGED))
+def count_sequences_down(monkeypatch):
+    """The numbers of sequential znodes fall."""
+    real = writes.create
+
+    def create(state, txn, path, data, acl, flags, ttl_ms=None):
+        parent = state.znodes.get(path[: path.rfind(b"/")] or b"/")
+        if parent is None or not flags & 2:
+            return real(state, txn, path, data, acl, flags, ttl_ms)
+        kept, parent.sequence = parent.sequence, 999 - parent.sequence
+        try:
+            return real(state, txn, path, data, acl, flags, ttl_ms)
+        finally:
+            parent.sequence = kept + 1
+
+    monkeypatch.setattr(requests, "create", create)
+    monkeypatch.setattr(SessionJudge, "replies_are_what_the_log_says", lambda *_: None)
+
+
+def show_old_zxids(monkeypatch):
+    """The answer to a ping carries no zxid."""
+    real = client_desk.REPLY_HEADER
+
+    class Header:
+        @staticmethod
+        def pack(size, xid, zxid, error):
+            return real.pack(size, xid, 0 if xid == -2 else zxid, error)
+
+    monkeypatch.setattr(client_desk, "REPLY_HEADER", Header)
+
+
+def answer_pings_twice(monkeypatch):
+    """Every answer to a ping is sent twice."""
+    real = client_desk.ClientDesk._reply
+
+    def reply(self, client, xid, error, body=b""):
+        real(self, client, xid, error, body)
+        if xid == -2:
+            real(self, client, xid, error, body)
+
+    monkeypatch.setattr(client_desk.ClientDesk, "_reply", reply)
+
+
+def rename_returning_sessions(monkeypatch):
+    """A session that is resumed gets another id."""
+    real, known = client_desk.encode_connected, set()
+
+    def encode_connected(timeout_ms, session_id, password, *, has_read_only):
+        shown = session_id + 1_000 if session_id in known else session_id
+        known.add(session_id)
+        return real(timeout_ms, shown, password, has_read_only=has_read_only)
+
+    monkeypatch.setattr(client_desk, "encode_connected", encode_connected)
+
+
+def submit_twice(monkeypatch):
+    """What clients ask for is in the log twice."""
+    real = client_desk.ClientDesk.take_batch
+
+    def take_batch(self):
+        batch = real(self)
+        return batch + batch if batch is not None and batch[0] == FRAMES else batch
+
+    monkeypatch.setattr(client_desk.ClientDesk, "take_batch", take_batch)
+
+
+def submit_for_somebody_else(monkeypatch):
+    """What clients ask for is asked in another session's name."""
+    real = client_desk.encode_frames_head
+    monkeypatch.setattr(
+        client_desk, "encode_frames_head", lambda session_id, *rest: real(session_id + 10**6, *rest)
+    )
+
+
+def hide_a_child(monkeypatch):
+    """The youngest child is not listed."""
+    real = reads.child_names
+    monkeypatch.setattr(reads, "child_names", lambda path, znode: real(path, znode)[:-1])
+
+
+def seeds(first, *faults):
+    """Seeds that show it soon."""
+    return lambda: drawn(first, *faults)
 
 
 MUTANTS = (
-    drop_some_events,
-    tell_events_behind_replies,
-    fire_twice,
-    forget_what_was_missed,
-    set_no_watches_again,
-    leave_ephemerals,
-    serve_sessions_after_their_end,
-    keep_expired_sessions,
-    expire_by_the_wall_clock,
-    count_time_that_stood_still,
-    obey_earlier_leaders,
-    expire_nobody,
-    forget_followers_notices,
-    sync_without_a_quorum,
-    reuse_sequence_numbers,
-    answer_out_of_order,
-    serve_clients_that_are_ahead,
-    apply_batches_again,
-    refuse_sessions_that_move,
-    share_session_ids,
-    obey_the_old_connection,
-    ignore_versions,
-    do_half_a_multi,
+    (drop_some_events, "events come before what they report", seeds(0)),
+    (tell_events_behind_replies, "events come before what they report", seeds(0)),
+    (fire_twice, "events tell what happened once", seeds(0)),
+    (forget_what_was_missed, "returning clients are told what they missed", seeds(0)),
+    (set_no_watches_again, "events come before what they report", seeds(0)),
+    (leave_ephemerals, "ephemerals live as long as their session", seeds(3)),
+    (serve_sessions_after_their_end, "ended sessions are silent", seeds(11)),
+    (keep_expired_sessions, "replicas hold what the log says", seeds(1)),
+    (expire_by_the_wall_clock, "only silence ends a session", seeds(30, "clocks")),
+    (count_time_that_stood_still, "only silence ends a session", lambda: [suspended()]),
+    (obey_earlier_leaders, "", lambda: [cut_off()]),
+    (expire_nobody, "clients come to rest", seeds(1)),
+    (forget_followers_notices, "only silence ends a session", seeds(0)),
+    (
+        sync_without_a_quorum,
+        "answers are newer than what was shown",
+        seeds(5, "partition", "pause"),
+    ),
+    (reuse_sequence_numbers, "replies are what the log says", seeds(5)),
+    (count_sequences_down, "sequential names ascend", seeds(0)),
+    (answer_out_of_order, "replies come in order", seeds(0)),
+    (show_old_zxids, "sessions never see the past", seeds(0)),
+    (answer_pings_twice, "pings are answered once", seeds(0)),
+    (apply_batches_again, "exactly once", seeds(0)),
+    (submit_twice, "requests take effect once", seeds(0)),
+    (submit_for_somebody_else, "only what was asked is applied", seeds(0)),
+    (refuse_sessions_that_move, "only ended sessions are refused", seeds(0)),
+    (rename_returning_sessions, "sessions keep their identity", seeds(0)),
+    (share_session_ids, "sessions have one holder", seeds(0)),
+    (obey_the_old_connection, "", seeds(15)),
+    (ignore_versions, "", seeds(0)),
+    (do_half_a_multi, "", seeds(3)),
+    (hide_a_child, "reads show the tree at their zxid", seeds(0)),
 )
+
+
+_NAMES = [mutant.__name__ for mutant, _, _ in MUTANTS]
+
+
+@pytest.mark.parametrize(("mutant", "name", "where"), MUTANTS, ids=_NAMES)
+def test_pl_11_each_broken_promise_is_reported(monkeypatch, mutant, name, where):
+    """PL-11: what a rule forbids is seen when the rule is gone, and called by its name."""
+    mutant(monkeypatch)
+    report = caught(where())
+    assert report != "nothing"
+    assert report.startswith(name)
+
+
+@pytest.mark.parametrize("scenario", [suspended, cut_off])
+def test_scenarios_without_a_mutant_are_clean(scenario):
+    """Nodes that stand still or are cut off end no session that anybody keeps."""
+    assert caught([scenario()]) == "nothing"
+
+
+def test_zk_2_search_finds_stale_answers_without_believing_any_zxid(monkeypatch):
+    """ZK-2: with all judges of zxids silenced, the checker still misses the quorum."""
+    for name in (
+        "answers_are_newer_than_what_was_shown",
+        "reads_show_the_tree_at_their_zxid",
+        "sessions_never_see_the_past",
+    ):
+        monkeypatch.setattr(SessionJudge, name, lambda *_: None)
+    sync_without_a_quorum(monkeypatch)
+    assert caught(drawn(0, "partition", "pause")).startswith("tree answers are linearizable")

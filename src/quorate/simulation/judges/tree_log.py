@@ -165,13 +165,20 @@ class TreeLog:
                 owner = (node, incarnation, run.connection)
                 session_id = self.model.open_session()
                 self.sessions[session_id] = ModelSession(run.password, run.timeout_ms, owner)
+                self._all_hear(session_id)
             elif isinstance(run, Attach):
                 session = self.sessions.get(run.session_id)
                 if session is not None and session.password == run.password:
                     session.owner = (node, incarnation, run.connection)
                     session.timeout_ms = run.timeout_ms
+                    self._all_hear(run.session_id)
             elif isinstance(run, Expire):
                 self._expire(run, context)
+
+    def _all_hear(self, session_id: int) -> None:
+        """An attachment is a sign of life to everybody, through the log."""
+        for ears in self.ears.values():
+            ears.hear(session_id)
 
     def _frames(self, run: Frames, owner: tuple[int, int, int]) -> None:
         frames, at = run.frames, 0
