@@ -22,7 +22,6 @@ from quorate.consensus.raft.state import RaftState
 from quorate.consensus.registry import EngineSettings
 from quorate.errors import InvariantBroken
 
-
 QUICK = EngineSettings(election_timeout_ms=100, heartbeat_ms=30)
 
 
