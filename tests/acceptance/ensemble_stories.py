@@ -9,16 +9,19 @@ from quorate.replication.turn import ReplicaSettings
 from quorate.simulation.ensemble import SimulatedEnsemble
 from quorate.tree.server import ServerSettings
 
+BUSY = ServerSettings(replica=ReplicaSettings(resend_ms=20, digest_interval=16))
+"""The virtual network reorders what a real link does not, so what was dropped goes again soon."""
+
 SMALL_SNAPSHOTS = ServerSettings(
     engine=EngineSettings(log_keep_entries=5, snapshot_chunk_bytes=500),
-    replica=ReplicaSettings(snapshot_bytes_min=4_000, snapshot_factor=0.5, digest_interval=16),
+    replica=ReplicaSettings(
+        resend_ms=20, snapshot_bytes_min=4_000, snapshot_factor=0.5, digest_interval=16
+    ),
 )
 """A log that is compacted many times in a short run, and digests that are compared often."""
 
 
-def started(
-    seed: int, *, nodes: int = 3, settings: ServerSettings | None = None
-) -> SimulatedEnsemble:
+def started(seed: int, *, nodes: int = 3, settings: ServerSettings = BUSY) -> SimulatedEnsemble:
     """An ensemble with an established leader that every node follows."""
     ensemble = SimulatedEnsemble(seed, nodes=nodes, settings=settings)
     ensemble.start()

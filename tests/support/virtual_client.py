@@ -182,6 +182,21 @@ class RoamingClient(Client):
             self.moves += 1
             self.attach(living[self.draw(len(living))])
 
+    def ask(self, request, limit_us=60_000_000):
+        """Send until it is answered, wherever; only for what may happen twice."""
+        xid = self.send(request)
+
+        def done():
+            nonlocal xid
+            self.tend()
+            if xid in self.lost and not self.is_over:
+                xid = self.send(request)
+            return xid in self.replies or self.is_over
+
+        self.ensemble.run_until(done, limit_us)
+        assert not self.is_over, "the session has ended"
+        return self.replies[xid]
+
     def tend(self):
         """Read what came, ping when idle, and move when the connection ended."""
         self.poll()
