@@ -63,9 +63,14 @@ def wrong_clock(ensemble: SimulatedEnsemble, node: int, jump_ms: int) -> None:
 
 
 def crash_and_restart(ensemble: SimulatedEnsemble, node: int, after_us: int) -> None:
-    """Kill a node now; start it again later."""
+    """Kill a node now; start it again later, unless somebody did so before."""
+
+    def restart() -> None:
+        if not ensemble.hosts[node].alive:
+            ensemble.restart(node)
+
     ensemble.crash(node)
-    ensemble.world.after(after_us, lambda: ensemble.restart(node))
+    ensemble.world.after(after_us, restart)
 
 
 def digests(ensemble: SimulatedEnsemble) -> set[int]:
