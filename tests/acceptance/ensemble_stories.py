@@ -63,14 +63,15 @@ def wrong_clock(ensemble: SimulatedEnsemble, node: int, jump_ms: int) -> None:
 
 
 def crash_and_restart(ensemble: SimulatedEnsemble, node: int, after_us: int) -> None:
-    """Kill a node now; start it again later, unless somebody did so before."""
+    """Kill a node, if it lives; start it again later, unless somebody did so before."""
 
     def restart() -> None:
         if not ensemble.hosts[node].alive:
             ensemble.restart(node)
 
-    ensemble.crash(node)
-    ensemble.world.after(after_us, restart)
+    if ensemble.hosts[node].alive:
+        ensemble.crash(node)
+        ensemble.world.after(after_us, restart)
 
 
 def digests(ensemble: SimulatedEnsemble) -> set[int]:

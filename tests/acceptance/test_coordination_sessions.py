@@ -15,7 +15,6 @@ from quorate.replication.turn import ReplicaSettings
 from quorate.tree import session_clock, watch_requests
 from quorate.tree.client import Client
 from quorate.tree.server import ServerSettings
-from quorate.tree.service import ClientService
 from quorate.tree.service_settings import ServiceSettings
 
 NO_NODE, NODE_EXISTS = -101, -110
