@@ -1,4 +1,4 @@
-"""Primary-order broadcast, seen through the Engine interface: ZB-4, ZB-5, ZB-6.
+"""Primary-order broadcast, seen through the Engine interface.
 
 What is wrapped around the engines here names nothing of Raft, so it would judge another engine.
 """
@@ -102,9 +102,9 @@ def run(seed: int, wrap: type[PrimaryIntegrity] = PrimaryIntegrity) -> None:
 def test_zb_4_established_means_that_earlier_epochs_are_delivered_and_nothing_went_before() -> None:
     """ZB-4: under faults, on every node, at every change of leadership."""
     PrimaryIntegrity.established = 0
-    for seed in range(16):
+    for seed in range(10):
         run(seed)
-    assert PrimaryIntegrity.established > 32, "leadership changed often enough to matter"
+    assert PrimaryIntegrity.established > 20, "leadership changed often enough to matter"
 
 
 class Hasty:
@@ -128,12 +128,12 @@ class Hasty:
 def test_zb_4_hasty_engine_is_caught() -> None:
     """ZB-4 can fail: an engine that is established when it is elected lacks deliveries."""
     reasons = []
-    for seed in range(16):
+    for seed in range(10):
         try:
             run(seed, lambda engine: PrimaryIntegrity(Hasty(engine)))  # type: ignore[arg-type]
         except InvariantBroken as error:
             reasons.append(str(error))
-    assert sum("is undelivered" in reason for reason in reasons) > 4, reasons
+    assert sum("is undelivered" in reason for reason in reasons) > 2, reasons
 
 
 # ---- ZB-5 --------------------------------------------------------------------------------------

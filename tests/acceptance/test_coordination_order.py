@@ -1,4 +1,4 @@
-"""What one client may rely on: its order, the ready znode, and never going back (ZK-3, 4, 5, 9)."""
+"""What one client may rely on: its order, the ready znode, and never going back."""
 
 from __future__ import annotations
 
@@ -332,7 +332,7 @@ def test_zk_9_pipelined_conditions_are_decided_against_the_state_they_are_ordere
 
 @pytest.mark.parametrize("seed", range(5))
 def test_zk_9_replaying_the_log_over_a_snapshot_changes_nothing(seed: int) -> None:
-    """ZK-9: nodes that restart from snapshot and log hold what they held, versions and all."""
+    """ZK-9, ZB-8: nodes that restart from snapshot and log hold what they held."""
     ensemble = started(seed, settings=SMALL_SNAPSHOTS)
     client = Client(ensemble, ensemble.leader()).ready()
     for number in range(5):

@@ -1,4 +1,4 @@
-"""Sessions and watches while everything fails at once: ZK-6 and ZK-7, over many seeds."""
+"""Sessions and watches while everything fails at once, over many seeds."""
 
 from __future__ import annotations
 

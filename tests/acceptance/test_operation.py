@@ -1,4 +1,4 @@
-"""Operating it: damage, recovery, guarded operations, disagreement (ZK-10, PL-4, PL-6, PL-8)."""
+"""Operating it: damage, recovery, guarded operations, disagreement."""
 
 from __future__ import annotations
 

@@ -158,7 +158,7 @@ def test_ra_4_story_has_two_elections_and_all_writes() -> None:
 
 @pytest.mark.parametrize("keep", [0, 1, 9], ids=["nothing", "one_step", "everything"])
 def test_ra_4_crash_at_every_persistence_point_breaks_no_promise(keep: int) -> None:
-    """RA-4: whichever confirmation never came, no second vote is cast and no commit is lost."""
+    """RA-4, ZB-2: no second vote and no lost commit, whichever confirmation never came."""
     for crash_at in range(check(-1, 0)):
         check(crash_at, keep)
 

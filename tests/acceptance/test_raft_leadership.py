@@ -1,4 +1,4 @@
-"""Who leads: a node that returns does not disturb (RA-9), leadership moves on request (RA-10)."""
+"""Who leads: a node that returns does not disturb, leadership moves on request."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """The two figures of the Raft paper that everybody asks about, played on the real engine.
 
-Fig. 7 (RA-2): six logs that differ from the leader's in every way a log can. Fig. 8 (RA-3): why an
+Fig. 7: six logs that differ from the leader's in every way a log can. Fig. 8: why an
 entry of an older term must not be committed by counting its copies. Both can fail: a mutant for
 each rule is caught by the very test that shows the rule.
 """
@@ -65,7 +65,7 @@ def test_ra_2_leader_repairs_each_log_of_figure_7(name: str, append_bytes_max: i
 
 
 def test_ra_2_all_six_are_repaired_at_the_same_time() -> None:
-    """RA-2: the cluster of seven in the figure; (a), (b), (e) and (f) make the majority."""
+    """RA-2, ZB-3: the cluster of seven in the figure; (a), (b), (e) and (f) make the majority."""
     cluster = leader_of_term_8(EngineSettings(), *DIVERGENT.values())
     cluster.run(1_000)
     assert_logs_are_equal(cluster)
@@ -206,7 +206,7 @@ def test_ra_3_entry_of_an_older_term_is_not_committed_by_counting() -> None:
 
 
 def test_ra_3_entry_of_its_own_term_commits_the_older_one_with_it() -> None:
-    """RA-3: Fig. 8 (e); once term 4's own entry is on a majority S5 cannot win any more."""
+    """RA-3, ZB-3: Fig. 8 (e); once term 4's own entry is on a majority S5 cannot win any more."""
     cluster = figure_8_up_to_c()
     cluster.isolate([1, 2, 3])
     cluster.run(300)

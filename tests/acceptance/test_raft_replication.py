@@ -1,4 +1,4 @@
-"""Catching up (RA-6, ZB-7), exactly-once (RA-7), and what a write costs (RA-12)."""
+"""Catching up, exactly-once, and what a write costs."""
 
 from __future__ import annotations
 

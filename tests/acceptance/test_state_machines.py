@@ -1,4 +1,4 @@
-"""The state machine's part of the bargain: deterministic, total, replayable (TH-10, TH-11)."""
+"""The state machine's part of the bargain: deterministic, total, replayable."""
 
 from __future__ import annotations
 
@@ -184,7 +184,7 @@ def test_th_11_command_that_fails_inside_the_machine_leaves_replicas_equal(
 
 @pytest.mark.parametrize("seed", range(6))
 def test_th_11_replay_of_the_whole_log_is_snapshot_and_tail(seed: int) -> None:
-    """TH-11: nodes restored from snapshots hold what the same lines give from nothing."""
+    """TH-11, ZB-8: nodes restored from snapshots hold what the same lines give from nothing."""
     cluster = SimulatedCluster(seed)
     cluster.run()
     lines = next(iter(cluster.hosts.values())).core.machine.lines

@@ -1,4 +1,4 @@
-"""Impossibility theorems as schedules: FLP (TH-2, TH-4) and CAP (TH-6)."""
+"""Impossibility theorems as schedules: FLP and CAP."""
 
 from __future__ import annotations
 
@@ -181,3 +181,57 @@ def test_th_6_the_gilbert_lynch_run_shows_what_each_mode_gives_up(
     """TH-6: a minority refuses writes and linearizable reads; a local read may be of the past."""
     seen = gilbert_lynch(seed, writer_has_majority=writer_has_majority, mode=mode)
     assert seen == DOCUMENTED[writer_has_majority, mode]
+
+
+# ---- TH-5 --------------------------------------------------------------------------------------
+
+
+def answers(ensemble, client: Client, request) -> bool:
+    """Whether the request (behind a sync, if it reads) is answered within three seconds."""
+    if request.opcode == OpCode.GET_DATA:
+        client.send(sync(b"/x"))
+    xid = client.send(request)
+    for _ in range(300):
+        ensemble.world.run(10_000)
+        client.poll()
+        if xid in client.replies:
+            return True
+    return False
+
+
+@pytest.mark.parametrize("leader_is_inside", [True, False], ids=["leader_inside", "leader_outside"])
+@pytest.mark.parametrize("size", [1, 2])
+@pytest.mark.parametrize("direction", ["both", "in", "out"])
+def test_th_5_majority_answers_and_minority_refuses(
+    size: int, leader_is_inside: bool, direction: str
+) -> None:
+    """TH-5: 1|4 and 2|3 of five, cut in both directions or in one, with the leader on either side.
+
+    A one-way cut leaves the small group able to hear or to speak; what it answers then must be
+    right, and the large group must answer in any case.
+    """
+    ensemble = started(size, nodes=5)
+    leader = ensemble.leader()
+    rest = others(ensemble, leader)
+    small = ([leader, *rest] if leader_is_inside else rest)[:size]
+    large = others(ensemble, *small)
+    inside = Client(ensemble, small[0], timeout_ms=4_000).ready()
+    outside = Client(ensemble, large[-1], timeout_ms=40_000).ready()
+    outside.call(create(b"/x", b"0"))
+    for one in small:
+        for other in large:
+            if direction in ("both", "in"):
+                ensemble.network.cut(other, one)
+            if direction in ("both", "out"):
+                ensemble.network.cut(one, other)
+    assert answers(ensemble, outside, set_data(b"/x", b"1"))
+    is_read = answers(ensemble, inside, get(OpCode.GET_DATA, b"/x"))
+    if direction == "both" or leader_is_inside:
+        assert not is_read
+        # A node that hears a leader and cannot be heard keeps its clients: it serves local reads.
+        assert inside.connection.closed or direction == "out"
+    if is_read:
+        assert inside.replies[inside.order[-1]].data() == b"1"
+    assert answers(ensemble, outside, get(OpCode.GET_DATA, b"/x"))
+    assert outside.replies[outside.order[-1]].data() == b"1"
+    assert not outside.connection.closed
