@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 from fake_engine import Bench
+from raft_cluster import RaftCluster
+
 from known_bugs import (
     Mutants,
     Patch,
@@ -17,8 +19,6 @@ from known_bugs import (
     must_notice,
     sent,
 )
-from raft_cluster import RaftCluster
-
 from quorate.consensus.engine import Propose, Received
 from quorate.consensus.entry import Entry, EntryKind, Persist, SnapshotMeta
 from quorate.consensus.log import Log

@@ -7,9 +7,9 @@ joint, and all counting goes by them; these scenarios put configuration entries 
 from __future__ import annotations
 
 import pytest
-from known_bugs import Mutants, Patch, Scenario, batch, must_notice, sent
 from raft_cluster import RaftCluster
 
+from known_bugs import Mutants, Patch, Scenario, batch, must_notice, sent
 from quorate.consensus.engine import Received
 from quorate.consensus.entry import Entry, EntryKind
 from quorate.consensus.membership import Configuration

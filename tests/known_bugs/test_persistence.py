@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from raft_cluster import Generator, RaftCluster
+
 from known_bugs import (
     Mutants,
     Patch,
@@ -16,8 +18,6 @@ from known_bugs import (
     sent,
     settle_with_disks,
 )
-from raft_cluster import Generator, RaftCluster
-
 from quorate.consensus.engine import Received, SnapshotSaved
 from quorate.consensus.entry import Persist, Recovered, SnapshotMeta
 from quorate.consensus.membership import Configuration

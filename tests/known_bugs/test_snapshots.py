@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from raft_cluster import Letter, RaftCluster
+
 from known_bugs import (
     Mutants,
     Patch,
@@ -14,8 +16,6 @@ from known_bugs import (
     sent,
     settle_with_disks,
 )
-from raft_cluster import Letter, RaftCluster
-
 from quorate.consensus.engine import Propose, Received
 from quorate.consensus.entry import Entry, EntryKind, Persist, SnapshotChunk, SnapshotMeta
 from quorate.consensus.log import Log
