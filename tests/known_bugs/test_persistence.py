@@ -72,7 +72,7 @@ def vote_request(term: int) -> VoteRequest:
 
 
 def test_kb_21_term_vote_and_data_survive_a_restart_of_all() -> None:
-    """After all nodes stop at once, terms go on, votes stay given, and nothing committed is lost."""
+    """After all nodes stop at once terms go on, votes stay given, nothing committed is lost."""
     cluster = RaftCluster(3)
     cluster.elect(1)
     cluster.propose(1, "a", "b")
@@ -145,7 +145,7 @@ def test_kb_24_term_and_vote_change_on_disk_together() -> None:
 
 
 def test_kb_25_a_vote_whose_write_failed_is_not_given() -> None:
-    """The answer waits for the disk; when the write fails it never leaves, and the store is shut."""
+    """The answer waits for the disk; if the write fails it never leaves, and the store is shut."""
     disk = VirtualDisk()
     store, recovered = open_store(disk)
     replica = replica_on(recovered)
@@ -241,7 +241,7 @@ def test_kb_29_a_truncation_over_many_segments_leaves_no_hole() -> None:
         store.persist([Persist(index, entries=old[index : index + 10])])
     assert store.statistics().segments >= 4
     store.close()
-    new = old[:4] + [batch(5, 2)]
+    new = [*old[:4], batch(5, 2)]
     for operations in range(10):
         for seed in FATES:
             disk = origin.clone()

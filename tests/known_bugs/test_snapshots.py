@@ -152,7 +152,7 @@ def test_kb_48_a_candidate_takes_a_snapshot() -> None:
 
 
 def test_kb_49_an_old_leader_with_only_unreplicated_entries_behind_its_snapshot_syncs() -> None:
-    """The entry before its own tail is in its snapshot, and the new leader still finds the place."""
+    """The entry before its own tail is in its snapshot; the new leader still finds the place."""
     cluster = RaftCluster(3, settings=EngineSettings(log_keep_entries=0))
     cluster.elect(1)
     cluster.propose(1, "a", "b")
