@@ -8,7 +8,7 @@ from quorate.consensus.membership import Configuration
 from quorate.replication.batch import encode_entry, encode_sub_batch
 from quorate.replication.replica import Replica
 from quorate.replication.turn import ReplicaSettings
-from quorate.simulation.ledger import Ledger
+from ledger import Ledger
 
 
 class FakeEngine:

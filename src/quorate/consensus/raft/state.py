@@ -431,6 +431,35 @@ class RaftState:
             self.out.committed = self.log.between(delivered + 1, self.commit_index)
             self.delivered_index = self.commit_index
 
+    def is_settled(self) -> bool:
+        """Whether all that was decided has been handed out."""
+        told = self.announced
+        if (
+            self.commit_index != self.delivered_index
+            or self.handed_index != self.log.last_index
+            or self.is_hard_dirty
+            or self.truncate_from is not None
+            or self.compact_to is not None
+            or self.pending_chunk is not None
+            or told is None
+            or told.epoch != self.term
+            or told.leader != self.leader
+            or told.established != self.is_established
+        ):
+            return False
+        out = self.out
+        return not (
+            out.messages
+            or out.messages_after_persist
+            or out.barriers
+            or out.barriers_failed
+            or out.read_snapshot
+            or out.committed
+            or out.leadership
+            or out.install
+            or out.persist
+        )
+
     def announce(self) -> None:
         """Tell the driver who leads, when that changed."""
         established = self.is_established
