@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from ledger import Ledger
 from raft_cluster import Generator, RaftCluster
 
 from known_bugs import (
@@ -30,7 +31,6 @@ from quorate.errors import CorruptData, DiskFailed
 from quorate.replication.replica import Replica
 from quorate.replication.turn import Channel, ReplicaSettings
 from quorate.simulation.disk import VirtualDisk, VirtualFile
-from quorate.simulation.ledger import Ledger
 from quorate.simulation.world import World
 from quorate.storage.settings import StorageSettings
 from quorate.storage.store import Store
