@@ -406,7 +406,7 @@ class RaftCluster:
         before = invariants.snapshot_state(node.engine)
         was_quiet = node.engine.is_quiet()
         effects = node.engine.take()
-        assert not was_quiet or effects == Effects(), "a quiet engine had something to hand out"
+        assert not was_quiet or effects == Effects(), f"a quiet engine handed out {effects}"
         after = invariants.snapshot_state(node.engine)
         invariants.check_step(before, "take()", after)
         self._perform(node, effects)

@@ -161,8 +161,15 @@ def _split(history: History, model: Model) -> dict[Hashable, list[Operation]]:
     objects: dict[Hashable, list[Operation]] = {}
     partition = model.partition
     check_operation = model.check_operation
+    hashed: set[Operation] = set()
     for operation in history.operations:
         wrong = check_operation(operation)
+        if wrong is None:
+            try:
+                hashed.clear()
+                hashed.add(operation)
+            except TypeError:
+                wrong = f"{operation.argument!r} or {operation.result!r} cannot be hashed"
         if wrong is not None:
             raise BadInput(history.source or "history", operation.line, wrong)
         key = partition(operation)

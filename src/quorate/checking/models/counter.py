@@ -1,4 +1,8 @@
-"""A counter: numbers are added, and the sum comes back."""
+"""A counter: numbers are added, and the sum comes back.
+
+It catches what registers cannot show: an addition that was applied twice, or lost.
+Each key is a counter of its own; sums have no bound.
+"""
 
 from __future__ import annotations
 

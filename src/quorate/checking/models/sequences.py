@@ -1,4 +1,8 @@
-"""Things in a row: a queue that gives out what came first, and a log that only grows."""
+"""Things in a row: a queue that gives out what came first, and a log that only grows.
+
+The state is the row itself, as a tuple; both are meant for rows of some
+thousands of items: each step copies the row.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""Several registers that are read and written together, as one object."""
+"""Several registers that are read and written together, as one object.
+
+A transaction takes effect at one instant or not at all: what it read and what it wrote belong
+together. Knossos has the same model under the same name.
+"""
 
 from __future__ import annotations
 

@@ -135,7 +135,11 @@ def is_quiet(state: RaftState) -> bool:
     if state.is_heartbeat_due or state.is_announce_due or state.reads_waiting:
         return False
     last = state.log.last_index
-    return not any(peer.state is not REPLICATE or peer.next_index <= last for peer in state.peers)
+    told = state.commit_index if state.settings.announce_at_once else 0
+    return not any(
+        peer.state is not REPLICATE or peer.next_index <= last or peer.sent_commit < told
+        for peer in state.peers
+    )
 
 
 def replicate(state: RaftState, peer: Progress) -> None:
