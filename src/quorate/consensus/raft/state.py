@@ -188,6 +188,10 @@ class RaftState:
         meta = recovered.snapshot
         if meta is not None:
             self.snapshot = meta
+            if meta.epoch > self.term:
+                # A snapshot of applied entries can be durable before our own log and term are. A
+                # vote of that term would have been on disk before anybody learned of it.
+                self.set_vote(meta.epoch, 0)
             base = self.configurations
             base[0] = (meta.index, Configuration.decode(meta.configuration))
             self.commit_index = self.delivered_index = meta.index
