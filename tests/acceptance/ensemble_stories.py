@@ -7,10 +7,11 @@ from collections.abc import Callable
 from quorate.consensus.registry import EngineSettings
 from quorate.replication.turn import ReplicaSettings
 from quorate.simulation.ensemble import SimulatedEnsemble
+from quorate.simulation.links import LinkQuality
 from quorate.tree.server import ServerSettings
 
 BUSY = ServerSettings(replica=ReplicaSettings(resend_ms=20, digest_interval=16))
-"""The virtual network reorders what a real link does not, so what was dropped goes again soon."""
+"""Digests are compared often, and what was lost goes again soon."""
 
 SMALL_SNAPSHOTS = ServerSettings(
     engine=EngineSettings(log_keep_entries=5, snapshot_chunk_bytes=500),
@@ -22,8 +23,9 @@ SMALL_SNAPSHOTS = ServerSettings(
 
 
 def started(seed: int, *, nodes: int = 3, settings: ServerSettings = BUSY) -> SimulatedEnsemble:
-    """An ensemble with an established leader that every node follows."""
+    """An ensemble with an established leader that every node follows; links keep order, as TCP."""
     ensemble = SimulatedEnsemble(seed, nodes=nodes, settings=settings)
+    ensemble.cluster.link_quality(LinkQuality(ordered=True))
     ensemble.start()
     settle(ensemble)
     return ensemble
@@ -55,23 +57,10 @@ def stop_the_clock(ensemble: SimulatedEnsemble, node: int) -> None:
     ensemble.hosts[node].core.tick = lambda *_: None
 
 
-def wrong_clock(ensemble: SimulatedEnsemble, node: int, jump_ms: int) -> None:
-    """The wall clock of this process jumps, until it is started again."""
-    core = ensemble.hosts[node].core
-    tick = type(core).tick
-    core.tick = lambda now_ms, wall_ms: tick(core, now_ms, wall_ms + jump_ms)
-
-
 def crash_and_restart(ensemble: SimulatedEnsemble, node: int, after_us: int) -> None:
-    """Kill a node, if it lives; start it again later, unless somebody did so before."""
-
-    def restart() -> None:
-        if not ensemble.hosts[node].alive:
-            ensemble.restart(node)
-
-    if ensemble.hosts[node].alive:
-        ensemble.crash(node)
-        ensemble.world.after(after_us, restart)
+    """Take a node's power, if it has any; give it back later, unless somebody did so before."""
+    ensemble.crash(node)
+    ensemble.world.after(after_us, lambda: ensemble.restart(node))
 
 
 def digests(ensemble: SimulatedEnsemble) -> set[int]:
@@ -82,9 +71,8 @@ def digests(ensemble: SimulatedEnsemble) -> set[int]:
 def agree(ensemble: SimulatedEnsemble) -> None:
     """Heal and restart everything, and let time pass until all nodes hold the same state."""
     ensemble.network.heal()
-    for node, host in ensemble.hosts.items():
-        if not host.alive:
-            ensemble.restart(node)
+    for node in ensemble.hosts:
+        ensemble.restart(node)
     settle(ensemble)
     ensemble.run_until(lambda: len(digests(ensemble)) == 1)
 

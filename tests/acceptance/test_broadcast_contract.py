@@ -20,7 +20,10 @@ from quorate.consensus.registry import EngineSettings
 from quorate.errors import InvariantBroken
 from quorate.protocol.zookeeper import OpCode
 from quorate.protocol.zookeeper_client import create, get
-from quorate.simulation.cluster import SimulatedCluster
+from quorate.simulation.host import WrapEngine
+from quorate.simulation.plan import Wishes, draw_scenario
+from quorate.simulation.run import Run
+from quorate.simulation.workloads.catalogue import workload_named
 
 # ---- ZB-4 --------------------------------------------------------------------------------------
 
@@ -94,17 +97,18 @@ class PrimaryIntegrity:
         return getattr(self.inner, name)
 
 
-def run(seed: int, wrap: type[PrimaryIntegrity] = PrimaryIntegrity) -> None:
-    """One simulated run under faults with every engine watched."""
-    SimulatedCluster(seed, nodes=3 + 2 * (seed % 2), wrap_engine=wrap).run()
+def run(seed: int, wrap: WrapEngine = PrimaryIntegrity) -> None:
+    """One run under drawn faults with every engine watched."""
+    wishes = Wishes(duration_us=15_000_000)
+    Run(draw_scenario(seed, wishes, workload_named), wrap_engine=wrap).run()
 
 
 def test_zb_4_established_means_that_earlier_epochs_are_delivered_and_nothing_went_before() -> None:
     """ZB-4: under faults, on every node, at every change of leadership."""
     PrimaryIntegrity.established = 0
-    for seed in range(10):
+    for seed in range(12):
         run(seed)
-    assert PrimaryIntegrity.established > 20, "leadership changed often enough to matter"
+    assert PrimaryIntegrity.established > 24, "leadership changed often enough to matter"
 
 
 class Hasty:
@@ -128,9 +132,9 @@ class Hasty:
 def test_zb_4_hasty_engine_is_caught() -> None:
     """ZB-4 can fail: an engine that is established when it is elected lacks deliveries."""
     reasons = []
-    for seed in range(10):
+    for seed in range(12):
         try:
-            run(seed, lambda engine: PrimaryIntegrity(Hasty(engine)))  # type: ignore[arg-type]
+            run(seed, lambda engine: PrimaryIntegrity(Hasty(engine)))
         except InvariantBroken as error:
             reasons.append(str(error))
     assert sum("is undelivered" in reason for reason in reasons) > 2, reasons

@@ -119,17 +119,24 @@ class Publisher(RoamingClient):
     """Deletes ready, changes all keys to the next generation, creates ready: all pipelined."""
 
     generation = 0
-    last = None
+    due = ()
+
+    def attach(self, node_id):
+        self.due = ()  # some of it is lost: begin again with the next generation
+        super().attach(node_id)
 
     def publish(self):
-        if self.last is not None and self.last not in self.replies and self.last not in self.lost:
+        if self.connection.closed:
             return
-        self.generation += 1
-        value = b"%d" % self.generation
-        self.send(delete(b"/c/ready"))
-        for key in range(KEYS):
-            self.send(set_data(b"/c/%d" % key, value))
-        self.last = self.send(create(b"/c/ready", value))
+        if not self.due:
+            self.generation += 1
+            value = b"%d" % self.generation
+            keys = [set_data(b"/c/%d" % key, value) for key in range(KEYS)]
+            self.due = (delete(b"/c/ready"), *keys, create(b"/c/ready", value))
+        count = 1 + self.draw(6)
+        for request in self.due[:count]:
+            self.send(request)
+        self.due = self.due[count:]
 
 
 class Subscriber(RoamingClient):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 import pytest
-from ensemble_stories import agree, crash_and_restart, cut_off, started, wrong_clock
+from ensemble_stories import agree, crash_and_restart, cut_off, started
 from virtual_client import RoamingClient, sync
 
 from quorate.consensus.registry import EngineSettings
@@ -137,7 +137,7 @@ def disturb(ensemble) -> None:
         cut_off(ensemble, node)
         ensemble.world.after(draw(1_500_000), ensemble.network.heal)
     elif dice < 6:
-        wrong_clock(ensemble, node, (draw(3) - 1) * HOUR_MS)
+        ensemble.hosts[node].clock.jump((draw(3) - 1) * HOUR_MS)
 
 
 def sessions_under_faults(seed: int) -> tuple[int, int, int]:

@@ -8,14 +8,18 @@ import zlib
 from pathlib import Path
 
 import pytest
+from ensemble_stories import SMALL_SNAPSHOTS, agree, crash_and_restart, started
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from virtual_client import RoamingClient
 
-from quorate.errors import InvariantBroken
 from quorate.protocol import zookeeper_client as wire
 from quorate.replication.state_machine import ApplyContext
-from quorate.simulation import ledger
-from quorate.simulation.cluster import Faults, SimulatedCluster
+from quorate.simulation.plan import Wishes, draw_scenario
+from quorate.simulation.properties import Violation
+from quorate.simulation.run import Run
+from quorate.simulation.workloads.catalogue import workload_named
+from quorate.simulation.workloads.cells import Cells, CellsWorkload
 from quorate.tree.sessions import Owner
 from quorate.tree.state import check_state
 from quorate.tree.tree import Tree
@@ -54,32 +58,34 @@ def test_th_10_class_that_asks_the_clock_is_caught_by_the_static_rule_alone() ->
     assert banned_imports(Source.parse(path, innocent)) == []
 
 
-class Clocked(ledger.Ledger):
-    """Lines and results are right; only what it keeps beside them comes from the clock."""
+class ClockedCells(Cells):
+    """Values and results are right; only what it keeps beside them comes from the clock."""
 
-    def apply(self, payload: bytes, context: ApplyContext) -> int:
+    def apply(self, payload: bytes, context: ApplyContext) -> object:
         result = super().apply(payload, context)
         self._digest ^= zlib.crc32(b"%r" % time.time())
         return result
 
 
-def test_th_10_class_that_asks_the_clock_is_caught_by_the_digests_alone(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """TH-10: nothing else of the simulator's judgement sees it, and the digests stop a node."""
-    monkeypatch.setattr("quorate.simulation.cluster.Ledger", Clocked)
-    with pytest.raises(InvariantBroken, match=r"stopped.*digest"):
-        SimulatedCluster(1, faults=Faults()).run()
+class ClockedWorkload(CellsWorkload):
+    """Clients of such a machine."""
+
+    def machine(self) -> Cells:
+        return ClockedCells()
 
 
-def test_th_10_without_digests_the_clocked_class_goes_unseen(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """TH-10: the net is needed; with the digests switched off the same run ends well."""
-    monkeypatch.setattr("quorate.simulation.cluster.Ledger", Clocked)
-    monkeypatch.setattr("quorate.replication.digests.DigestAgreement.verdict", lambda *_: None)
-    outcome = SimulatedCluster(1, faults=Faults()).run()
-    assert outcome.acknowledged > 100
+def calm_run(workload: CellsWorkload) -> Run:
+    """Five seconds without any fault."""
+    wishes = Wishes(workload="cells", duration_us=5_000_000, faults=(), nodes=3)
+    return Run(draw_scenario(1, wishes, workload_named), workload=workload)
+
+
+def test_th_10_class_that_asks_the_clock_is_caught_by_the_digests_alone() -> None:
+    """TH-10: every answer is right, no judge of the simulator objects; the nodes' digests do."""
+    calm_run(CellsWorkload()).run()
+    with pytest.raises(Violation, match="state digest") as caught:
+        calm_run(ClockedWorkload()).run()
+    assert caught.value.property.name == "replicas agree with themselves"
 
 
 # ---- TH-11 -------------------------------------------------------------------------------------
@@ -161,36 +167,70 @@ def test_th_11_random_logs_do_hold_errors_of_many_kinds() -> None:
     assert len(errors) >= 6
 
 
-class Stubborn(ledger.Ledger):
-    """Refuses every third line, by an exception of its own that it turns into a result."""
+@pytest.mark.parametrize("seed", range(4))
+def test_th_11_requests_that_fail_leave_replicas_equal_under_crashes(seed: int) -> None:
+    """TH-11: half of what clients ask is refused; every node comes to the same refusals."""
+    ensemble = started(seed, settings=SMALL_SNAPSHOTS)
+    draw = ensemble.world.draw
+    clients = [RoamingClient(ensemble, node, 40_000) for node in ensemble.hosts]
+    for step in range(200):
+        for client in clients:
+            client.tend()
+            path = (b"/a", b"/b", b"/a/x", b"/no/parent", b"bad")[draw(5)]
+            requests = (
+                wire.create(path),
+                wire.delete(path, draw(3) - 1),
+                wire.set_data(path, b"%d" % step, draw(4) - 1),
+                wire.multi([wire.create(path), wire.check(path, 0), wire.delete(path)]),
+                wire.Part(1, bytes(draw(8))),
+            )
+            client.send(requests[draw(len(requests))])
+        ensemble.world.run(draw(4_000))
+        if step % 70 == 35:
+            crash_and_restart(ensemble, 1 + draw(3), draw(400_000))
+    agree(ensemble)
+    for client in clients:
+        client.tend()
+    errors = [reply.error for client in clients for reply in client.replies.values()]
+    assert len([error for error in errors if error]) > 100
+    assert len(set(errors)) > 4
+    digests = {host.core.service.tree.digest() for host in ensemble.hosts.values()}
+    assert len(digests) == 1
 
-    def apply(self, payload: bytes, context: ApplyContext) -> int:
-        try:
-            if payload[-1] % 3 == 0:
-                raise ValueError("refused")
-        except ValueError:
-            self._digest ^= 0x55
+
+class RememberingCells(Cells):
+    """Keeps every command beside the state, for all replicas together."""
+
+    def __init__(self, log: dict[int, bytes]) -> None:
+        super().__init__()
+        self.log = log
+
+    def apply(self, payload: bytes, context: ApplyContext) -> object:
+        assert self.log.setdefault(len(self.identities), payload) == payload
         return super().apply(payload, context)
 
 
-def test_th_11_command_that_fails_inside_the_machine_leaves_replicas_equal(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """TH-11: under faults and snapshots, with errors among the results, all replicas agree."""
-    monkeypatch.setattr("quorate.simulation.cluster.Ledger", Stubborn)
-    for seed in (1, 2, 3):
-        assert SimulatedCluster(seed).run().acknowledged > 50
+class RememberingWorkload(CellsWorkload):
+    """Clients of such a machine."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.log: dict[int, bytes] = {}
+
+    def machine(self) -> Cells:
+        return RememberingCells(self.log)
 
 
 @pytest.mark.parametrize("seed", range(6))
 def test_th_11_replay_of_the_whole_log_is_snapshot_and_tail(seed: int) -> None:
-    """TH-11, ZB-8: nodes restored from snapshots hold what the same lines give from nothing."""
-    cluster = SimulatedCluster(seed)
-    cluster.run()
-    lines = next(iter(cluster.hosts.values())).core.machine.lines
-    fresh = ledger.Ledger()
-    context = ApplyContext()
-    for line in lines:
-        fresh.apply(line, context)
-    for host in cluster.hosts.values():
+    """TH-11, ZB-8: nodes restored from snapshots hold what the whole log gives from nothing."""
+    workload = RememberingWorkload()
+    wishes = Wishes(workload="cells", duration_us=10_000_000)
+    run = Run(draw_scenario(seed, wishes, workload_named), workload=workload)
+    run.run()
+    fresh = Cells()
+    for position in sorted(workload.log):
+        fresh.apply(workload.log[position], ApplyContext())
+    for host in run.cluster.living():
         assert host.core.machine.digest() == fresh.digest()
+        assert host.core.machine.inner.values == fresh.values

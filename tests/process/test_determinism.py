@@ -18,10 +18,15 @@ pytestmark = pytest.mark.process
 ROOT = Path(__file__).parents[2]
 
 CLUSTER = """
-from quorate.simulation.cluster import SimulatedCluster
+from quorate.simulation.plan import Wishes, draw_scenario
+from quorate.simulation.run import Run
+from quorate.simulation.scenario import format_scenario
+from quorate.simulation.workloads.catalogue import workload_named
+
 for seed in (7, 8, 9):
-    cluster = SimulatedCluster(seed, nodes=5 if seed == 8 else 3)
-    print(cluster.run(), cluster.faults, cluster.world.now_us)
+    scenario = draw_scenario(seed, Wishes(duration_us=10_000_000), workload_named)
+    print(format_scenario(scenario))
+    print(Run(scenario).run())
 """
 
 ENSEMBLE = """

@@ -182,6 +182,24 @@ class Problem:
             self._rows.append({})
         return number
 
+    def placed(self, ends: Sequence[Configuration]) -> tuple[set[int], set[int]]:
+        """Which operations are done in all of the configurations, and which in some only.
+
+        Returns:
+            Two sets of positions of calls.
+        """
+        done = [((1 << head) - 1 | mask << head, used) for head, mask, _, used in ends]
+        always: set[int] = set()
+        sometimes: set[int] = set()
+        for field, operations in ((0, self.known), (1, self.unknown)):
+            for number, operation in enumerate(operations):
+                count = sum(entry[field] >> number & 1 for entry in done)
+                if count == len(done):
+                    always.add(operation.invoked)
+                elif count:
+                    sometimes.add(operation.invoked)
+        return always, sometimes
+
     def state(self, number: int) -> Hashable:
         """The state that a configuration's number stands for."""
         return self._states[number]
@@ -376,6 +394,29 @@ def depth_first(problem: Problem) -> Search:
     problem.visited += visited
     problem.furthest = furthest
     return False
+
+
+def frontier(problem: Problem, visited_max: int) -> list[Configuration] | None:
+    """Every way to arrive, or None when that takes more than ``visited_max`` configurations."""
+    goal = problem.goal
+    head_bits = len(problem.known).bit_length()
+    expand = problem.expander()
+    memo: dict[int, Any] = {}
+    arrived: list[Configuration] = []
+    waiting = problem.beginning()
+    while waiting:
+        configuration = waiting.pop()
+        head, mask, state, used = configuration
+        if head < 0 or not is_new(memo, (mask << STATE_BITS | state) << head_bits | head, used):
+            continue
+        problem.visited += 1
+        if problem.visited > visited_max:
+            return None
+        if head >= goal:
+            arrived.append(configuration)
+        else:
+            waiting.extend(expand(head, mask, state, used))
+    return arrived
 
 
 def just_in_time(problem: Problem) -> Search:
