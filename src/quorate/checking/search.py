@@ -110,7 +110,8 @@ class Problem:
             if returned == UNKNOWN_RETURN:
                 name: tuple[Any, ...] = (function, key, argument)
             else:
-                name = (function, key, argument, result)
+                # 0 and False are equal, and models tell them apart by identity.
+                name = (function, key, argument, result, result.__class__)
             number = numbers.get(name)
             if number is None:
                 number = numbers[name] = len(readers)
