@@ -444,13 +444,13 @@ def just_in_time(problem: Problem) -> Search:
                 problem.visited += visited
                 visited = 0
                 allowed = yield
-            visited += 1
             for following in expand(*configuration):
                 head, mask, state, used = following
                 if head < 0:
                     continue
                 if head == level:
                     if is_new(memo, mask << STATE_BITS | state, used):
+                        visited += 1
                         here.append(following)
                     continue
                 if head >= goal:
@@ -460,6 +460,7 @@ def just_in_time(problem: Problem) -> Search:
                 if ahead is None:
                     ahead = levels[head] = ({}, [])
                 if is_new(ahead[0], mask << STATE_BITS | state, used):
+                    visited += 1
                     ahead[1].append(following)
     problem.visited += visited
     return False
