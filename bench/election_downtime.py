@@ -81,6 +81,24 @@ def quantile(row: dict, share: float) -> float | None:
     return row["leader_ms"][place] if place < len(row["leader_ms"]) else None
 
 
+def summary(row: dict) -> dict:
+    """A row for a file: the 101 percentiles of the downtimes instead of each of them."""
+    percentiles = [quantile(row, share / 100) for share in range(101)]
+    serving = row["serving_ms"]
+    return {
+        "range_ms": row["range_ms"],
+        "logs": row["logs"],
+        "dead": row["dead"],
+        "trials": row["trials"],
+        "never": row["trials"] - len(row["leader_ms"]),
+        "cap_ms": row["cap_ms"],
+        "epochs_mean": round(row["epochs"], 3),
+        "serving_median_ms": statistics.median(serving) if serving else None,
+        "paper_median_ms": PAPER_MEDIAN_MS.get(tuple(row["range_ms"])),
+        "percentiles_ms": percentiles,
+    }
+
+
 def print_head(title: str) -> None:
     print(f"\n{title}\n")
     head = "".join(f"{name:>9}" for name in QUANTILES)
@@ -192,7 +210,8 @@ def main() -> int:
     with multiprocessing.Pool(options.processes) as pool:
         rows = wan(options, pool) if options.wan else lan(options, pool)
     if options.json:
-        options.json.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+        lines = ",\n".join(json.dumps(summary(row)) for row in rows)
+        options.json.write_text(f"[\n{lines}\n]\n", encoding="utf-8")
     if options.svg and not options.wan:
         options.svg.write_text(plot(rows), encoding="utf-8")
     print(f"\n{sum(row['trials'] for row in rows)} crashes")
