@@ -15,7 +15,7 @@ COLOURS = ("#8f5bd7", "#d6456b", "#dd7a1f", "#a39000", "#2f9e57", "#2f83d6")
 
 XMLNS = "http://www.w3.org/2000/svg"
 STYLE = """\
-text { font: 12px system-ui, sans-serif; fill: #24292f; }
+text { font: 12px system-ui, sans-serif; fill: #4d555e; }
 .title { font-size: 14px; font-weight: 600; }
 .quiet { fill: #6e7781; }
 .grid { stroke: #8b949e; stroke-opacity: 0.25; }

@@ -139,8 +139,10 @@ def draw(graph: ValenceGraph) -> str:
     parts = [
         f'<svg xmlns="{XMLNS}" viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" role="img">',
         f"<style>{STYLE}</style>",
-        '<defs><marker id="tip" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" '
-        f'markerHeight="7" orient="auto"><path d="M0 0L8 4L0 8z" fill="{PURPLE}"/></marker></defs>',
+        "<defs>",
+        '<marker id="tip" viewBox="0 0 8 8" refX="7" refY="4" orient="auto"',
+        ' markerWidth="7" markerHeight="7">',
+        f'<path d="M0 0L8 4L0 8z" fill="{PURPLE}"/></marker></defs>',
     ]
     for place, move in enumerate(cycle):
         angle = math.pi + 2 * math.pi * place / count
@@ -149,7 +151,7 @@ def draw(graph: ValenceGraph) -> str:
         parts.append(line(start, end, PURPLE, 'marker-end="url(#tip)"'))
         middle = (angle + following) / 2
         anchor = side(middle)
-        depth = 26 if anchor == "middle" and abs(math.cos(middle)) > 0.1 else 16
+        depth = 38 if anchor == "middle" and abs(math.cos(middle)) > 0.1 else 16
         parts.append(text(at(middle, RADIUS - depth), str(move), anchor))
         parts += exits(graph, path[place], angle)
         parts.append(dot(at(angle, RADIUS), PURPLE, 7))
