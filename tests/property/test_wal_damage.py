@@ -189,6 +189,19 @@ def test_a_lost_write_in_the_middle_is_refused():
     assert recovered_or_none(disk) is None
 
 
+@pytest.mark.parametrize("later", [1, 2])
+def test_a_lost_first_write_of_a_segment_is_refused(later):
+    """Header and first group never came: groups behind the hole still vouch for them."""
+    disk, lasts = small_log()
+    number = segment_numbers(disk)[-1]
+    while len(groups_of(disk, number)) != 1 + later:
+        disk, lasts = small_log(groups=len(lasts) + 1)
+        number = segment_numbers(disk)[-1]
+    offset, header = groups_of(disk, number)[0]
+    disk.open(segment_name(number)).write(0, bytes(offset + 32 + header.length))
+    assert recovered_or_none(disk) is None
+
+
 def test_a_repeated_group_is_not_taken_for_a_new_one():
     """A group copied behind itself (a misdirected write) is not part of the log."""
     disk, lasts = small_log()

@@ -6,19 +6,18 @@ So the judges of the simulator are put before such a system, and must refuse it.
 
 import pytest
 
-from quorate.errors import InvariantBroken
-from quorate.simulation import cluster as simulated
-from quorate.simulation.cluster import Faults, SimulatedCluster
-from quorate.simulation.ledger import Ledger
+from quorate.simulation.plan import Wishes, draw_scenario
+from quorate.simulation.properties import Kind, Violation
+from quorate.simulation.run import Run
+from quorate.simulation.workloads.catalogue import workload_named
+from quorate.simulation.workloads.cells import Cells, CellsWorkload
 
-CALM = Faults()
+CALM = Wishes(workload="cells", nodes=3, duration_us=5_000_000, faults=())
+FAULTY = Wishes(workload="cells", nodes=3, duration_us=10_000_000)
 
 
-class Always42(Ledger):
-    """A state machine that does nothing, alike on every node."""
-
-    def __init__(self):
-        self.lines = [b"42"] * 42
+class Always42(Cells):
+    """A state machine that does nothing, alike on every node, and answers 42."""
 
     def apply(self, payload, context):
         return 42
@@ -34,46 +33,54 @@ class Always42(Ledger):
         return 42
 
 
-def converged(cluster):
-    """The pure convergence property: every node is in the same state."""
-    return len({host.core.machine.digest() for host in cluster.hosts.values()}) == 1
+class Workload42(CellsWorkload):
+    """The usual clients and judges, before the emptiest system."""
+
+    def machine(self):
+        return Always42()
+
+    def read(self, machine, words):
+        return "42"
 
 
-def written_without_judges(seed):
-    """A cluster that took ten writes, its clients' judges switched off."""
-    cluster = SimulatedCluster(seed, nodes=3, faults=CALM)
-    for host in cluster.hosts.values():
-        host.on_turn = lambda *_: None
-        host.start()
-    cluster.world.run(2_000_000)
-    for number in range(10):
-        cluster.hosts[1].core.submit(b"line %d" % number)
-        cluster.hosts[1].drive()
-    cluster.world.run(2_000_000)
-    return cluster
+class Unjudged42(Workload42):
+    """The same, asked for convergence alone."""
+
+    def judge(self):
+        self.replicas_come_to_agree()
 
 
-def test_always_42_converges_th_13(monkeypatch):
-    """It agrees on everything, digests and log positions included."""
-    monkeypatch.setattr(simulated, "Ledger", Always42)
-    cluster = written_without_judges(1)
-    assert converged(cluster)
-    positions = {host.core.statistics().applied_index for host in cluster.hosts.values()}
-    assert len(positions) == 1
-    assert positions.pop() > 1
-    assert all(host.fatal is None for host in cluster.hosts.values())
+def run(workload, seed, wishes):
+    return Run(draw_scenario(seed, wishes, workload_named), workload=workload).run()
 
 
-@pytest.mark.parametrize("faults", [CALM, None], ids=["calm", "faults"])
-def test_always_42_fails_the_safety_judges_th_13(monkeypatch, faults):
-    """The same system is refused as soon as somebody asks what became of a write."""
-    monkeypatch.setattr(simulated, "Ledger", Always42)
+@pytest.mark.parametrize("wishes", [CALM, FAULTY], ids=["calm", "faults"])
+def test_always_42_converges_th_13(wishes):
+    """It passes the pure convergence property: all replicas equal, every request answered."""
     for seed in range(3):
-        with pytest.raises(InvariantBroken, match=r"wrong result|stale read|lost"):
-            SimulatedCluster(seed, nodes=3, faults=faults).run()
+        outcome = run(Unjudged42(), seed, wishes)
+        assert outcome.delivered > 10
+        assert outcome.figures["acknowledged"] > 10
 
 
-def test_a_ledger_passes_both_th_13():
+@pytest.mark.parametrize("wishes", [CALM, FAULTY], ids=["calm", "faults"])
+def test_always_42_fails_safety_th_13(wishes):
+    """The same system is refused as soon as somebody asks what became of a write."""
+    for seed in range(3):
+        with pytest.raises(Violation) as caught:
+            run(Workload42(), seed, wishes)
+        assert caught.value.property.kind is Kind.SAFETY
+        assert caught.value.property.name == "nothing acknowledged is lost"
+
+
+def test_always_42_is_not_linearizable_th_13():
+    """Asked about the answers alone, the checker finds the read that no order explains."""
+    workload = Workload42()
+    workload.nothing_acknowledged_is_lost = lambda _: None
+    with pytest.raises(Violation, match="answers are linearizable"):
+        run(workload, 1, CALM)
+
+
+def test_honest_registers_pass_both_th_13():
     """The judges are not simply against everything."""
-    assert converged(written_without_judges(1))
-    assert SimulatedCluster(1, nodes=3).run().acknowledged > 0
+    assert run(CellsWorkload(), 1, CALM).figures["acknowledged"] > 10

@@ -78,7 +78,7 @@ def test_forged_votes_are_seen_th_2():
     cluster = BareCluster(3, settings, draw_for=lambda _: lambda _: 0, post=letters.append)
     for node in cluster.engines:
         cluster.tick(node, settings.election_timeout_ms)
-    with pytest.raises(InvariantBroken, match="Election Safety"):
+    with pytest.raises(InvariantBroken, match="election safety"):
         while letters:
             letter = letters.pop(0)
             if hasattr(letter.message, "is_granted"):

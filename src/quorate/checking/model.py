@@ -47,6 +47,21 @@ class Model(Protocol):
     def step(self, state: Any, operation: Operation) -> Hashable:
         """The state after the operation, or ILLEGAL."""
 
+    def only_reads(self, operation: Operation) -> bool:
+        """Whether ``step`` answers the state itself or ILLEGAL, in *every* state.
+
+        Reads, and what certainly changed nothing, like a cas whose result is False. The search
+        takes such operations as early as it can and forgets those of unknown outcome; False is
+        always a right answer, only slower.
+        """
+
+    def enables(self, change: Operation, waiting: Operation) -> bool:
+        """Whether ``waiting`` can be legal right after ``change``, in some state.
+
+        Lets a search see early that an operation has missed its moment: where it is illegal and
+        nothing that enables it is left. True is always a right answer, only slower.
+        """
+
     def partition(self, operation: Operation) -> Hashable:
         """The object that it concerns: operations on different objects are checked apart.
 

@@ -49,6 +49,7 @@ class Counterexample:
         longest: the longest order found of a part of the window, with the state after each
             operation, in words.
         stuck: the operations that could have come next, and why none can, in words.
+        last: the operation whose return made the window inexplicable; None when not known.
     """
 
     key: Hashable
@@ -56,6 +57,7 @@ class Counterexample:
     before: str
     longest: list[tuple[Operation, str]]
     stuck: list[tuple[Operation, str]]
+    last: Operation | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ interface; a new engine is one line here.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import cast
 
 from quorate.consensus.engine import Draw, Engine
 from quorate.consensus.entry import Recovered
@@ -89,4 +90,17 @@ def create_engine(
             draw=draw,
             now_ms=now_ms,
         )
+    raise SettingsError(f"unknown engine {name!r}; known engines: raft")
+
+
+def check_steps(name: str, engine: Engine) -> Engine:
+    """Wrap an engine in its own invariants, checked around every step: slow, for tests.
+
+    Raises:
+        SettingsError: no engine has this name.
+    """
+    if name == "raft":
+        from quorate.consensus.raft.invariants import CheckedRaft  # noqa: PLC0415 - registry
+
+        return cast("Engine", CheckedRaft(engine))
     raise SettingsError(f"unknown engine {name!r}; known engines: raft")

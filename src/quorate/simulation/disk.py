@@ -12,8 +12,12 @@ The failure model (Pillai et al., OSDI '14; LazyFS, VLDB '24):
       sense, independent of the files' contents
     * what was synced stays, exactly
 
+Faults that no power failure explains (CORDS, FAST '17; TigerBeetle's simulator) are calls of their
+own, and strike only when called: rot, lost and misdirected writes, unreadable sectors, failing
+syncs, a full disk, a wiped one. ``disk_faults.py`` decides whom they strike.
+
 Invariants: the same calls and the same draws give the same bytes; handles opened before a crash
-are dead after it. Damage that no crash explains (``flip``, ``wipe``) is a call of its own.
+are dead after it.
 """
 
 from __future__ import annotations
@@ -22,9 +26,8 @@ from collections.abc import Callable
 from typing import NamedTuple, TypeAlias
 
 from quorate.errors import DiskFailed
-
-Draw: TypeAlias = Callable[[int], int]
-"""``draw(n)`` gives an integer in ``0 .. n-1``."""
+from quorate.simulation.disk_faults import DiskFaults, FaultCounts, Where
+from quorate.simulation.inode import Draw, Inode, Write
 
 Hook: TypeAlias = Callable[[str, str], None]
 """Called as ``hook(operation, name)`` before each operation; it may raise DiskFailed.
@@ -45,49 +48,10 @@ class DiskCounts(NamedTuple):
     directory_syncs: int
 
 
-class _Write(NamedTuple):
-    """An un-synced write, or with ``data is None`` an un-synced change of size to ``offset``."""
-
-    offset: int
-    data: bytes | None
-
-
-class _Inode:
-    """A file's bytes in both worlds, whatever its name."""
-
-    __slots__ = ("current", "durable", "pending")
-
-    def __init__(self) -> None:
-        self.current = bytearray()
-        self.durable = bytearray()
-        self.pending: list[_Write] = []
-
-    def copy(self) -> _Inode:
-        """An independent twin."""
-        twin = _Inode()
-        twin.current = bytearray(self.current)
-        twin.durable = bytearray(self.durable)
-        twin.pending = list(self.pending)
-        return twin
-
-
-def _apply(content: bytearray, offset: int, data: bytes | None) -> None:
-    """Carry out one write or change of size."""
-    if data is None:
-        if offset < len(content):
-            del content[offset:]
-        else:
-            content.extend(bytes(offset - len(content)))
-        return
-    if offset > len(content):
-        content.extend(bytes(offset - len(content)))
-    content[offset : offset + len(data)] = data
-
-
 class VirtualFile:
     """An open file of a VirtualDisk; see ``quorate.storage.disk.File``."""
 
-    def __init__(self, disk: VirtualDisk, inode: _Inode, name: str) -> None:
+    def __init__(self, disk: VirtualDisk, inode: Inode, name: str) -> None:
         self._disk = disk
         self._inode = inode
         self._name = name
@@ -102,32 +66,32 @@ class VirtualFile:
     def read(self, offset: int, size: int) -> bytes:
         """Read up to ``size`` bytes; fewer at the end of the file."""
         self._enter("read")
+        self._disk.check_read(self._name, self._inode, offset, size)
         return bytes(self._inode.current[offset : offset + size])
 
     def write(self, offset: int, data: bytes) -> None:
-        """Write all of ``data`` at ``offset``; not durable before ``sync``."""
+        """Write all of ``data`` at ``offset``; not durable before ``sync``.
+
+        When the disk gets full on the way, what fits was written.
+        """
         assert offset >= 0
         self._enter("write")
-        data = bytes(data)
-        self._disk.count_write(len(data))
-        self._inode.pending.append(_Write(offset, data))
-        _apply(self._inode.current, offset, data)
+        self._disk.write(self._name, self._inode, offset, bytes(data))
 
     def sync(self) -> None:
         """Make everything written so far durable.
 
-        When the hook refuses, the un-synced writes stay readable and are forgotten by every later
-        sync, as on Linux after EIO (ATC '20).
+        When it fails, the un-synced writes stay readable and are forgotten by every later sync,
+        as on Linux after EIO (ATC '20).
         """
         try:
             self._enter("sync")
+            self._disk.check_sync(self._name)
         except DiskFailed:
             if not self._disk.is_dead:
                 self._inode.pending.clear()
             raise
-        for offset, data in self._inode.pending:
-            _apply(self._inode.durable, offset, data)
-        self._inode.pending.clear()
+        self._inode.sync()
 
     def write_through(self, offset: int, data: bytes) -> None:
         """Write, then sync; a failure may come between the two."""
@@ -138,8 +102,7 @@ class VirtualFile:
         """Set the size; not durable before ``sync``."""
         assert size >= 0
         self._enter("truncate")
-        self._inode.pending.append(_Write(size, None))
-        _apply(self._inode.current, size, None)
+        self._disk.truncate(self._inode, size)
 
     def size(self) -> int:
         """Current size in bytes."""
@@ -156,10 +119,10 @@ class _NameChange(NamedTuple):
 
     added: str  # "": none
     removed: str  # "": none
-    inode: _Inode
+    inode: Inode
 
 
-def _change(names: dict[str, _Inode], change: _NameChange) -> None:
+def _change(names: dict[str, Inode], change: _NameChange) -> None:
     """Carry out one change; a name that by now belongs to another file is left alone."""
     if change.removed and names.get(change.removed) is change.inode:
         del names[change.removed]
@@ -183,11 +146,13 @@ class VirtualDisk:
         self.hook: Hook | None = None
         self.boots = 0
         self._sector_bytes = sector_bytes
-        self._names: dict[str, _Inode] = {}
-        self._durable_names: dict[str, _Inode] = {}
+        self._names: dict[str, Inode] = {}
+        self._durable_names: dict[str, Inode] = {}
         self._pending: list[_NameChange] = []
         self._budget: int | None = None
         self._dead = ""
+        self._writes = 0
+        self._faults = DiskFaults()
         self._operations = 0
         self._counts = dict.fromkeys(("write", "bytes", "sync", "sync_directory"), 0)
 
@@ -205,7 +170,9 @@ class VirtualDisk:
             raise DiskFailed(f"cannot {'create' if create else 'open'} {name}: {reason}")
         self.enter("create" if create else "open", name)
         if create:
-            self._do(_NameChange(name, "", _Inode()))
+            if self._faults.room(self._names.values()) == 0:
+                raise self._faults.no_space("create", name)
+            self._do(_NameChange(name, "", Inode()))
         return VirtualFile(self, self._names[name], name)
 
     def rename(self, old: str, new: str) -> None:
@@ -223,6 +190,7 @@ class VirtualDisk:
     def sync_directory(self) -> None:
         """Make creations, renames and removals durable."""
         self.enter("sync_directory", "")
+        self._faults.check_sync("")
         self._durable_names = dict(self._names)
         self._pending.clear()
 
@@ -239,10 +207,8 @@ class VirtualDisk:
         self._durable_names = dict(survivors)
         self._pending.clear()
         for name in sorted(survivors):
-            inode = survivors[name]
-            if inode.pending:
-                self._settle(inode, draw)
-            inode.current = bytearray(inode.durable)
+            survivors[name].settle(draw, self._sector_bytes)
+        self._faults.judge_power_loss(survivors)
         self.restart()
 
     def restart(self) -> None:
@@ -258,22 +224,15 @@ class VirtualDisk:
         """Let this many more changing operations succeed; every one after them fails."""
         self._budget = operations
 
-    def flip(self, name: str, offset: int, mask: int = 0xFF) -> None:
-        """Rot: change bits of a stored byte, durably, as no crash would."""
-        inode = self._names[name]
-        assert 0 < mask < 256
-        inode.current[offset] ^= mask
-        if offset < len(inode.durable):
-            inode.durable[offset] ^= mask
-
     def wipe(self) -> None:
-        """Lose the whole directory, durably."""
+        """Lose the whole directory, durably; lies of the past are forgotten with it."""
         self._names.clear()
         self._durable_names.clear()
         self._pending.clear()
+        self._faults.is_silent = False
 
     def clone(self) -> VirtualDisk:
-        """An independent twin in the same state, without hook, budget and open handles."""
+        """An independent twin in the same state; no hook, budget, open handle or armed fault."""
         twin = VirtualDisk(sector_bytes=self._sector_bytes)
         inodes = [*self._names.values(), *self._durable_names.values()]
         inodes += [change.inode for change in self._pending]
@@ -281,6 +240,8 @@ class VirtualDisk:
         twin._names = {name: twins[i] for name, i in self._names.items()}
         twin._durable_names = {name: twins[i] for name, i in self._durable_names.items()}
         twin._pending = [c._replace(inode=twins[c.inode]) for c in self._pending]
+        twin._writes = self._writes
+        twin._faults.is_silent = self._faults.is_silent
         return twin
 
     def counts(self) -> DiskCounts:
@@ -298,6 +259,93 @@ class VirtualDisk:
     def is_dead(self) -> bool:
         """Whether the budget of ``fail_after`` is used up."""
         return bool(self._dead)
+
+    # ---- faults that no power failure explains -------------------------------------------------
+
+    @property
+    def silent_damage(self) -> bool:
+        """Whether a power failure found a lie in the newest place, where no check can see it.
+
+        Ground truth, kept until ``wipe``: the write was acknowledged and synced, it was lost or
+        landed elsewhere, and no later write to the log vouches for it. Such a node must not come
+        back to vote with this directory; it would be right by its own lights.
+        """
+        return self._faults.is_silent
+
+    def flip(self, name: str, offset: int, mask: int = 0xFF) -> None:
+        """Rot: change bits of one stored byte, durably, whatever it is."""
+        inode = self._names[name]
+        assert 0 < mask < 256
+        inode.current[offset] ^= mask
+        if offset < len(inode.durable):
+            inode.durable[offset] ^= mask
+
+    def rot(self, draw: Draw, where: Where = "any") -> str | None:
+        """Flip drawn bits of a drawn durable byte; never in the newest write of a log file.
+
+        Args:
+            draw: chooses file, byte and bits.
+            where: ``wal``, ``snapshot``, ``identity``, ``any``, or a test of the name.
+
+        Returns:
+            The name of the file that was hit; None: there is nothing to hit.
+        """
+        return self._faults.rot(draw, where, self._names)
+
+    def lose_next_write(self, where: Where = "any") -> None:
+        """The next write to such a file is acknowledged and synced, and never done."""
+        self._faults.arm_loss(where)
+
+    def misdirect_next_write(self, draw: Draw, where: Where = "any") -> None:
+        """The next write to such a file lands elsewhere, in it or in another; all is acknowledged.
+
+        It spares the newest write of each log file, as ``rot`` does.
+        """
+        self._faults.arm_misdirection(draw, where)
+
+    def fail_next_sync(self, where: Where = "any") -> None:
+        """The next sync of such a file gives EIO; its pages are dropped and count as clean.
+
+        ``directory`` means the next sync of the directory; its changes stay as un-synced as before.
+        """
+        self._faults.arm_sync_failure(where)
+
+    def fail_reads(self, where: Where | None = "any") -> None:
+        """Every read of such files gives EIO, until called with None."""
+        self._faults.arm_read_failure(where)
+
+    def lose_sectors(self, name: str, offset: int, size: int) -> None:
+        """Latent sector errors: reads that touch these bytes' sectors give EIO until rewritten."""
+        assert size > 0
+        sectors = range(offset // self._sector_bytes, (offset + size - 1) // self._sector_bytes + 1)
+        self._faults.make_unreadable(self._names[name], sectors)
+
+    def decay(self, draw: Draw, where: Where = "any") -> str | None:
+        """``lose_sectors`` at a drawn place; returns the file's name, None: nothing to hit."""
+        return self._faults.decay(draw, where, self._names, self._sector_bytes)
+
+    def fill(self, free_bytes: int = 0) -> None:
+        """Leave only this much space; what needs more fails with ENOSPC until ``free``."""
+        used = sum(len(inode.current) for inode in self._names.values())
+        self._faults.capacity_bytes = used + free_bytes
+
+    def free(self) -> None:
+        """Give the disk endless space again."""
+        self._faults.capacity_bytes = None
+
+    def calm(self) -> None:
+        """Nothing new goes wrong: disarm all, give space back, let every sector be read again.
+
+        Damage done to bytes stays.
+        """
+        self.hook = None
+        self._faults.disarm()
+        for name in self._names:
+            self._names[name].unreadable.clear()
+
+    def fault_counts(self) -> FaultCounts:
+        """How often each fault struck so far."""
+        return self._faults.counts()
 
     # ---- called by VirtualFile -----------------------------------------------------------------
 
@@ -321,9 +369,34 @@ class VirtualDisk:
         if operation in self._counts:
             self._counts[operation] += 1
 
-    def count_write(self, size: int) -> None:
-        """Count the bytes of a write."""
-        self._counts["bytes"] += size
+    def write(self, name: str, inode: Inode, offset: int, data: bytes) -> None:
+        """Carry out a write, or what becomes of it on this disk."""
+        faults = self._faults
+        end = offset + len(data)
+        if faults.capacity_bytes is not None and end > len(inode.current):
+            room = faults.room(self._names.values())
+            assert room is not None
+            if end - len(inode.current) > room:
+                fits = data[: max(0, len(inode.current) + room - offset)]
+                if fits:
+                    self._put(name, inode, offset, fits)
+                raise faults.no_space("write", name)
+        self._put(name, inode, offset, data)
+
+    def truncate(self, inode: Inode, size: int) -> None:
+        """Set a file's size."""
+        self._writes += 1
+        inode.write(Write(size, None, self._writes))
+
+    def check_read(self, name: str, inode: Inode, offset: int, size: int) -> None:
+        """Refuse to read what cannot be read."""
+        span = offset, min(offset + size, len(inode.current))
+        if span[0] < span[1]:
+            self._faults.check_read(name, inode, span, self._sector_bytes)
+
+    def check_sync(self, name: str) -> None:
+        """Refuse a sync that was armed to fail."""
+        self._faults.check_sync(name)
 
     # ---- details -------------------------------------------------------------------------------
 
@@ -335,11 +408,22 @@ class VirtualDisk:
         if name not in self._names:
             raise DiskFailed(f"cannot {operation} {name}: No such file (ENOENT)")
 
+    def _put(self, name: str, inode: Inode, offset: int, data: bytes) -> None:
+        self._counts["bytes"] += len(data)
+        self._writes += 1
+        write = Write(offset, data, self._writes)
+        if self._faults.is_armed:
+            write = self._faults.divert(name, inode, write, self._names)
+        inode.write(write)
+        if inode.unreadable and data:
+            first, last = offset // self._sector_bytes, (write.span[1] - 1) // self._sector_bytes
+            inode.unreadable.difference_update(range(first, last + 1))
+
     def _do(self, change: _NameChange) -> None:
         self._pending.append(change)
         _change(self._names, change)
 
-    def _survivors(self, draw: Draw) -> dict[str, _Inode]:
+    def _survivors(self, draw: Draw) -> dict[str, Inode]:
         """Which names a crash leaves: the durable ones and some of the pending changes."""
         names = dict(self._durable_names)
         if not self._pending:
@@ -351,32 +435,3 @@ class VirtualDisk:
         for change in kept:
             _change(names, change)
         return names
-
-    def _settle(self, inode: _Inode, draw: Draw) -> None:
-        """Decide which un-synced sectors of one file survive."""
-        pending, inode.pending = inode.pending, []
-        fate = draw(4)
-        if fate == 0:
-            return
-        for number, (offset, data) in enumerate(pending):
-            if fate == 1 or (fate == 2 and number < len(pending) - 1):
-                _apply(inode.durable, offset, data)
-            elif fate == 2 or draw(3):
-                self._tear(inode, offset, data, draw)
-
-    def _tear(self, inode: _Inode, offset: int, data: bytes | None, draw: Draw) -> None:
-        """Let a run of whole sectors of one write survive, or all but a run."""
-        if data is None:
-            if draw(2):
-                _apply(inode.durable, offset, data)
-            return
-        sector = self._sector_bytes
-        first = offset // sector
-        count = (offset + len(data) - 1) // sector - first + 1
-        one, two = sorted((draw(count + 1), draw(count + 1)))
-        runs = ((0, one), (two, count)) if draw(2) else ((one, two),)
-        for begin, end in runs:
-            low = max((first + begin) * sector, offset)
-            high = min((first + end) * sector, offset + len(data))
-            if low < high:
-                _apply(inode.durable, low, data[low - offset : high - offset])

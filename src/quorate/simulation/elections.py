@@ -19,7 +19,6 @@ Invariants:
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -110,10 +109,7 @@ class _Trial:
             election_timeout_ms=low, election_timeout_spread_ms=high - low, heartbeat_ms=low // 3
         )
         # Each node has its own dice, so that an outcome hangs on no order among the nodes.
-        self.dice = {
-            node: random.Random(f"{seed}/{node}")  # noqa: S311 - repeatable on purpose
-            for node in range(1, trial.nodes + 1)
-        }
+        self.dice = {node: self.world.dice(f"node {node}") for node in range(1, trial.nodes + 1)}
         self.cluster = BareCluster(
             trial.nodes, settings, draw_for=self._draw_for, post=self.posted.append, engine=engine
         )
@@ -123,7 +119,7 @@ class _Trial:
         self.epoch = 0  # when the next leader was elected, or of the last attempt
 
     def _draw_for(self, node: int) -> Draw:
-        return self.dice[node].randrange
+        return self.dice[node].draw
 
     def _units(self, duration_us: int) -> int:
         return duration_us // self.trial.resolution_us
@@ -180,10 +176,7 @@ class _Trial:
 
     def _part_logs(self, leader: int, followers: list[int]) -> None:
         """Entries that ever fewer followers get: all end with logs of different length."""
-        shuffled = list(followers)
-        for at in range(len(shuffled) - 1, 0, -1):
-            other = self.world.draw(at + 1)
-            shuffled[at], shuffled[other] = shuffled[other], shuffled[at]
+        shuffled = self.world.dice("logs").some(followers, len(followers))
         for reached in range(len(shuffled) - 1, 0, -1):
             reachable = {leader, *shuffled[:reached]}
             self.cluster.step(leader, Propose(b"x"))
@@ -238,7 +231,7 @@ class _Trial:
         low_us, high_us = self.trial.one_way_us
         for letter in letters:
             # What leaves in the same instant arrives in no particular order.
-            latency_us = dice.randint(low_us, high_us) + dice.randrange(self.trial.resolution_us)
+            latency_us = dice.between(low_us, high_us) + dice.draw(self.trial.resolution_us)
             self.world.after(latency_us, partial(self._arrive, letter))
         if self.leader_us is None and self.cluster.leads(node):
             self.leader_us = self.world.now_us

@@ -1,12 +1,17 @@
-"""One simulated node: the real Replica on the real Store, on a virtual disk.
+"""One simulated node: the real replica or server on the real Store, on a virtual disk.
 
 A host does what the node process does, in virtual time: it takes turns, hands messages to the
-network, persists in the background while the next batch gathers, and can lose its power at any
-moment, with whatever the disk then loses.
+network, persists in the background while the next batch gathers. And it dies as processes and
+machines die: by loss of power at any operation of its disk, by a kill, by its own decision when
+the disk fails; or it stands still for a while, as after SIGSTOP, and goes on as if nothing had
+happened.
 
 Invariants:
-    * nothing of the replica survives a crash except what its disk kept
-    * events of an earlier life never reach a later one
+    * nothing of the core survives a crash except what the disk kept
+    * events of an earlier life never reach a later one; a paused host does nothing, and gets
+      everything that came meanwhile when it goes on
+    * a host whose disk was harmed on purpose may refuse to start (it is then ``retired``); any
+      other host always starts, and never stops by itself
 """
 
 from __future__ import annotations
@@ -20,16 +25,17 @@ from typing import Any, Protocol, TypeAlias
 from quorate.consensus.engine import Engine, ReadSnapshot
 from quorate.consensus.entry import Persist, Recovered, SnapshotMeta
 from quorate.consensus.registry import create_engine
-from quorate.errors import DiskFailed
+from quorate.errors import DiskFailed, RemoteProtocolError, StorageError, WrongDirectory
 from quorate.replication.turn import SnapshotJob, Turn
+from quorate.simulation.clocks import DiskTiming, VirtualClock
 from quorate.simulation.disk import VirtualDisk
-from quorate.simulation.safety import SafetyChecker
+from quorate.simulation.judges.court import Court
 from quorate.simulation.world import World
 from quorate.storage.settings import StorageSettings
 from quorate.storage.store import Store
 
 ANNOUNCE_US = 1_000
-WALL_ORIGIN_MS = 1_700_000_000_000
+BACKLOG_MAX = 20_000
 SMALL_STORAGE = StorageSettings(
     segment_bytes=8_192, preallocate_bytes=0, spare_segments_max=1, snapshot_sync_bytes=1_000
 )
@@ -53,11 +59,15 @@ class Core(Protocol):
 
     def announce(self) -> None: ...
 
+    def transfer_leadership(self, to: int = 0) -> None: ...
+
     def snapshot_saved(self, meta: SnapshotMeta, size_bytes: int) -> None: ...
 
     def snapshot_read(
         self, peer: int, meta: SnapshotMeta, offset: int, data: bytes | None, *, last: bool
     ) -> None: ...
+
+    def is_quiet(self) -> bool: ...
 
     def take(self) -> Turn: ...
 
@@ -80,27 +90,46 @@ class HostSettings:
 
 
 class Host:
-    """A node that can crash and start again on the same disk."""
+    """A node that can crash and start again on the same disk.
+
+    Attributes:
+        send: where its messages go; set by whoever owns the network.
+        on_turn: hears of every turn.
+        on_down: hears that it is down: crashed, killed or stopped by itself.
+        is_harmed: its disk was damaged on purpose: it may stop, and may refuse to start.
+        may_stop: its disk was made to fail on purpose: it may stop, and starts again.
+        retired: why it will not start again, or None.
+        stopped: why it stopped itself the last time, or None.
+        timing: how long its disk takes.
+    """
 
     def __init__(
         self,
         node_id: int,
         world: World,
-        checker: SafetyChecker,
+        court: Court,
         settings: HostSettings,
         build: Build,
         wrap_engine: WrapEngine | None = None,
     ) -> None:
         self.node_id = node_id
+        self.dice = world.dice(f"host {node_id}")
         self.disk = VirtualDisk()
+        self.clock = VirtualClock(world)
         self.alive = False
+        self.paused = False
         self.life = 0
         self.core: Any = None
         self.send: Callable[[int, int, int, bytes], None] = lambda *_: None
         self.on_turn: Callable[[Host, Any], None] = lambda *_: None
-        self.fatal: str | None = None
+        self.on_down: Callable[[Host], None] = lambda _: None
+        self.is_harmed = False
+        self.may_stop = False
+        self.retired: str | None = None
+        self.stopped: str | None = None
+        self.timing = DiskTiming(world, settings.disk_us)
         self._world = world
-        self._checker = checker
+        self._court = court
         self._settings = settings
         self._build = build
         self._wrap_engine = wrap_engine
@@ -109,74 +138,219 @@ class Host:
         self._disk_busy = False
         self._driving = False
         self._job: SnapshotJob | None = None
+        self._backlog: list[Callable[[], None]] = []
 
     # ---- life and death ------------------------------------------------------------------------
 
-    def start(self) -> None:
-        """Start the process on whatever the disk holds."""
+    def start(self, *, power_lost_after: int | None = None) -> bool:
+        """Start the process on whatever the disk holds; whether it runs now.
+
+        Args:
+            power_lost_after: lose the power again after so many operations of the disk.
+        """
         assert not self.alive
-        world, settings = self._world, self._settings
+        assert self.retired is None
+        self.life += 1
+        self._queue, self._disk_busy, self._job = [], False, None
+        self._backlog, self.paused = [], False
+        if power_lost_after is not None:
+            self.disk.fail_after(power_lost_after)
+        try:
+            self._start()
+        except StorageError as error:
+            self.core = self._store = None
+            if self.disk.is_dead:
+                self.disk.crash(self.dice.draw)
+            elif isinstance(error, DiskFailed):
+                self._stop(str(error))
+            else:
+                self.retire(str(error))
+            return False
+        self.alive = True
+        self._tick(self.life)
+        return True
+
+    def _start(self) -> None:
+        settings = self._settings
         store, recovered = Store.open(
             self.disk,
             node_id=self.node_id,
             cluster_id=settings.cluster_id,
-            new_directory_id=world.bytes(16),
+            new_directory_id=self.dice.bytes(16),
             settings=settings.storage,
         )
+        if not self.is_harmed:
+            self._court.durability.on_start(self.node_id, recovered)
 
         def make_engine(name: str, **arguments: Any) -> Engine:
             engine = create_engine(name, **arguments)
             if self._wrap_engine is not None:
                 engine = self._wrap_engine(engine)
-            return self._checker.observe(self.node_id, engine, recovered)
+            return self._court.engine.observe(self.node_id, engine, recovered)
 
         self._store = store
         self.core = self._build(self, store, recovered, make_engine)
-        self.alive = True
-        self.life += 1
-        self._queue, self._disk_busy, self._job = [], False, None
-        self._tick(self.life)
 
     def crash(self) -> None:
         """Lose the power now; if the disk was busy, possibly in the middle of a write."""
         assert self.alive
-        self.alive = False
-        if self._disk_busy and self._store is not None and self._queue:
-            self.disk.fail_after(self._world.draw(6))
+        self._interrupt_disk()
+        self.disk.crash(self.dice.draw)
+        self._down()
+
+    def kill(self) -> None:
+        """The process dies and the machine lives on: what was written stays, synced or not."""
+        assert self.alive
+        self._interrupt_disk()
+        self.disk.restart()
+        self._down()
+
+    def crash_after(self, operations: int) -> None:
+        """Lose the power in the middle of work: after so many more operations of the disk."""
+        self.disk.fail_after(operations)
+
+    def _interrupt_disk(self) -> None:
+        """What the disk was doing is done in part."""
+        if self._disk_busy and self._store is not None and self._queue and not self.disk.is_dead:
+            self.disk.fail_after(self.dice.draw(6))
             with suppress(DiskFailed):  # the power went in the middle of these operations
                 self._store.persist(self._queue)
-        self.disk.crash(self._world.draw)
-        self.core = None
-        self._store = None
+
+    def _stop(self, reason: str) -> None:
+        """The node gives up by itself: its disk failed."""
+        self._court.conduct.nodes_stop_only_for_a_fault(
+            self.node_id, reason, self.is_harmed or self.may_stop
+        )
+        self.stopped = reason
+        self.disk.restart()
+        self._down()
+
+    def retire(self, reason: str) -> None:
+        """The node's data directory is refused, by itself or by the others: people must help."""
+        self._court.conduct.directories_are_refused_only_if_damaged(
+            self.node_id, reason, self.is_harmed
+        )
+        self.retired = reason
+        self.disk.restart()
+        self._down()
+
+    def _down(self) -> None:
+        was_alive, self.alive = self.alive, False
+        self.core = self._store = None
+        self._backlog, self.paused = [], False
+        if self.disk.silent_damage:
+            self.retired = "its disk lost a write that it had confirmed, and nothing can tell"
+        if was_alive:
+            self.on_down(self)
+
+    # ---- who is who ----------------------------------------------------------------------------
+
+    @property
+    def directory_id(self) -> bytes:
+        """Which data directory this is; a new one when the old was lost."""
+        assert self._store is not None
+        return self._store.identity.directory_id
+
+    def check_peer(self, node_id: int, directory_id: bytes) -> bool:
+        """Accept a peer's data directory; False: this host's own disk failed.
+
+        Raises:
+            WrongDirectory: the peer lost the disk that this host knew.
+        """
+        assert self._store is not None
+        check = partial(self._store.check_peer, node_id, directory_id)
+        return self._guarded(check)
+
+    # ---- standing still ------------------------------------------------------------------------
+
+    def pause(self) -> None:
+        """Stand still (SIGSTOP, a virtual machine being moved, garbage collection)."""
+        self.paused = self.alive
+
+    def resume(self) -> None:
+        """Go on: everything that came meanwhile is there at once."""
+        if not self.paused:
+            return
+        self.paused = False
+        backlog, self._backlog = self._backlog, []
+        for action in backlog:
+            if self.paused or not self.alive:
+                break
+            action()
+        self._tick_once()
+
+    def _post(self, action: Callable[[], None]) -> None:
+        """Do it now, or when the host goes on."""
+        if not self.paused:
+            action()
+        elif len(self._backlog) < BACKLOG_MAX:
+            self._backlog.append(action)
+
+    def _soon(self, delay_us: int, action: Callable[[], None]) -> None:
+        """Do it later, if this life lasts."""
+        life = self.life
+
+        def due() -> None:
+            if self.alive and life == self.life:
+                self._post(action)
+
+        self._world.after(delay_us, due)
 
     # ---- events --------------------------------------------------------------------------------
 
     def receive(self, sender: int, channel: int, payload: bytes) -> None:
         """Take a message in."""
+        if not self.alive:
+            return
+        if self.paused:
+            self._post(partial(self.receive, sender, channel, payload))
+            return
+        core = self.core
+        try:
+            core.peer_received(sender, channel, payload)
+        except RemoteProtocolError as error:
+            self._court.conduct.peers_speak_properly(self.node_id, sender, str(error))
+        if not core.is_quiet():
+            self.drive()
+
+    def call(self, action: Callable[[Any], None]) -> None:
+        """Let something happen to the core, and take the turns that follow from it."""
         if self.alive:
-            self.core.peer_received(sender, channel, payload)
+            self._post(partial(self._call, action))
+
+    def _call(self, action: Callable[[Any], None]) -> None:
+        if self.alive:
+            action(self.core)
             self.drive()
 
     def _tick(self, life: int) -> None:
-        if not self.alive or life != self.life:
+        if life != self.life or not self.alive:
             return
-        now_ms = self._world.now_ms
-        self.core.tick(now_ms, WALL_ORIGIN_MS + now_ms)
-        self.drive()
-        self._world.after(self._settings.tick_us, lambda: self._tick(life))
+        if not self.paused:
+            self._tick_once()
+        self._world.after(self._settings.tick_us, partial(self._tick, life))
+
+    def _tick_once(self) -> None:
+        core = self.core
+        if core is not None:
+            core.tick(self.clock.now_ms(), self.clock.wall_ms())
+            if not core.is_quiet():
+                self.drive()
 
     # ---- turns ---------------------------------------------------------------------------------
 
     def drive(self) -> None:
         """Take turns until there is nothing left to do now."""
         core = self.core
-        if core is None or self._driving:
+        if core is None or self._driving or self.paused:
             return
         self._driving = True
         try:
             while True:
                 turn = core.take()
                 again = self._carry_out(core, turn)
+                if not self.alive:  # its disk failed meanwhile
+                    break
                 self.on_turn(self, turn)
                 if not again:
                     break
@@ -186,46 +360,74 @@ class Host:
     def _carry_out(self, core: Core, turn: Turn) -> bool:
         store = self._store
         assert store is not None
+        if turn.fatal is not None:
+            self._court.conduct.replicas_agree_with_themselves(self.node_id, turn.fatal)
         for peer, channel, payload in turn.sends:
             self.send(self.node_id, peer, channel, payload)
         if turn.persists:
+            if not self.is_harmed:
+                self._court.durability.on_asked(self.node_id, turn.persists)
             self._queue += turn.persists
             self._pump_disk()
         if turn.announce_soon:
-            self._world.after(ANNOUNCE_US, partial(self._announce, self.life))
+            self._soon(ANNOUNCE_US, self._announce)
         if turn.abandon_snapshot:
             self._job = None
-        if turn.install is not None:
-            core.install(turn.install, store.open_snapshot(turn.install))
+        if turn.install is not None and not self._guarded(
+            partial(self._install, core, store, turn.install)
+        ):
+            return False
         if turn.save_snapshot is not None:
-            self._start_snapshot(turn.save_snapshot)
+            self._guarded(partial(self._start_snapshot, turn.save_snapshot))
         for request in turn.read_snapshot:
-            self._read_snapshot(request)
-        if turn.fatal is not None:
-            self.fatal = turn.fatal
+            self._soon(self.timing.next_us(), partial(self._read_snapshot, request))
         return turn.again or turn.install is not None
 
-    def _announce(self, life: int) -> None:
-        if self.alive and life == self.life:
-            self.core.announce()
-            self.drive()
+    def _install(self, core: Core, store: Store, meta: SnapshotMeta) -> None:
+        core.install(meta, store.open_snapshot(meta))
+
+    def _announce(self) -> None:
+        self.core.announce()
+        self.drive()
+
+    # ---- disk ----------------------------------------------------------------------------------
+
+    def _guarded(self, action: Callable[[], None]) -> bool:
+        """Use the disk; whether the node still runs afterwards."""
+        if not self.alive:
+            return False
+        try:
+            action()
+        except WrongDirectory:
+            raise
+        except StorageError as error:
+            if self.disk.is_dead:  # crash_after: the power went in the middle of this
+                self.disk.crash(self.dice.draw)
+                self._down()
+            else:
+                self._stop(str(error))
+            return False
+        return True
+
+    def _guard(self, action: Callable[[], None]) -> None:
+        self._guarded(action)
 
     def _pump_disk(self) -> None:
         if self._disk_busy or not self._queue:
             return
         self._disk_busy = True
-        life = self.life
-        delay = self._world.between(*self._settings.disk_us)
-        self._world.after(delay, lambda: self._disk_done(life))
+        self._soon(self.timing.next_us(), self._disk_done)
 
-    def _disk_done(self, life: int) -> None:
-        if not self.alive or life != self.life:
-            return
+    def _disk_done(self) -> None:
         assert self._store is not None
         steps, self._queue = self._queue, []
-        self._store.persist(steps)
+        if not self._guarded(partial(self._store.persist, steps)):
+            return
         self._disk_busy = False
-        self.core.persisted(steps[-1].sequence)
+        sequence = steps[-1].sequence
+        if not self.is_harmed:
+            self._court.durability.on_confirmed(self.node_id, sequence)
+        self.core.persisted(sequence)
         self._pump_disk()
         self.drive()
 
@@ -234,36 +436,27 @@ class Host:
     def _start_snapshot(self, job: SnapshotJob) -> None:
         assert self._store is not None
         self._job = job
-        writer = self._store.begin_snapshot(job.meta)
-        self._write_piece(self.life, job, writer, iter(job.chunks))
+        self._write_piece(job, self._store.begin_snapshot(job.meta), iter(job.chunks))
 
-    def _write_piece(
-        self, life: int, job: SnapshotJob, writer: Any, chunks: Iterator[bytes]
-    ) -> None:
-        if not self.alive or life != self.life:
-            return
+    def _write_piece(self, job: SnapshotJob, writer: Any, chunks: Iterator[bytes]) -> None:
         if self._job is not job:
             writer.abandon()
             return
         piece = next(chunks, None)
         if piece is not None:
             writer.write(piece)
-            delay = self._world.between(*self._settings.disk_us)
-            self._world.after(delay, lambda: self._write_piece(life, job, writer, chunks))
+            step = partial(self._write_piece, job, writer, chunks)
+            self._soon(self.timing.next_us(), partial(self._guard, step))
             return
         self._job = None
         self.core.snapshot_saved(job.meta, writer.finish())
         self.drive()
 
     def _read_snapshot(self, request: ReadSnapshot) -> None:
-        life = self.life
-
-        def answer() -> None:
-            if not self.alive or life != self.life:
-                return
+        def read() -> None:
             assert self._store is not None
             data, last = self._store.read_snapshot(request.meta, request.offset, request.size_bytes)
             self.core.snapshot_read(request.peer, request.meta, request.offset, data, last=last)
-            self.drive()
 
-        self._world.after(self._world.between(*self._settings.disk_us), answer)
+        if self._guarded(read):
+            self.drive()

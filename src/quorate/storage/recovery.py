@@ -28,7 +28,6 @@ from quorate.consensus.entry import Entry
 from quorate.errors import CorruptData, InvariantBroken, WrongDirectory
 from quorate.storage.disk import Disk
 from quorate.storage.record import (
-    GROUP_HEADER_BYTES,
     SEGMENT_HEADER_BYTES,
     VERSION,
     DecodedHeader,
@@ -36,7 +35,6 @@ from quorate.storage.record import (
     RecordKind,
     Stamp,
     decode_group,
-    decode_group_header,
     decode_segment_header,
     find_later_group,
     segment_key,
@@ -311,20 +309,19 @@ class _Reader:
     def _check_unused(self, number: int, sequence: int) -> None:
         """A file without a header must not hold acknowledged groups of its own number.
 
-        They would follow each other from a known offset, so a few short reads are enough.
+        The whole file is searched: if the disk lost the write that began the segment, nothing
+        tells where the groups behind it are.
         """
         name = segment_name(number)
         key = segment_key(self._stamp, number)
         file = self._disk.open(name)
-        offset = SEGMENT_HEADER_BYTES
-        while header := decode_group_header(file.read(offset, GROUP_HEADER_BYTES), 0, key):
-            if header.sequence > sequence:
-                file.close()
-                raise CorruptData(
-                    name, 0, f"bad header with good records behind it (byte {offset}); {ADVICE}"
-                )
-            offset += GROUP_HEADER_BYTES + header.length
+        data = file.read(0, file.size())
         file.close()
+        later = find_later_group(data, 0, key=key, sequence=sequence)
+        if later >= 0:
+            raise CorruptData(
+                name, 0, f"bad header with good records behind it (byte {later}); {ADVICE}"
+            )
 
 
 def scan_log(disk: Disk, stamp: Stamp) -> Scan:

@@ -16,7 +16,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Any, cast
 
+from quorate.consensus.engine import Engine, Event
 from quorate.consensus.entry import Entry
 from quorate.consensus.raft.engine import RaftEngine
 from quorate.consensus.raft.state import Role
@@ -325,3 +327,21 @@ class ClusterHistory:
             if agreed and mine != theirs:
                 detail = f"{mine} against {theirs} of node {other.node_id}"
                 raise _broken("Log Matching", view, detail)
+
+
+class CheckedRaft:
+    """A Raft engine whose own invariants, with deltas, are checked around every step."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.inner = engine
+        self._raft = cast("RaftEngine", engine)
+
+    def step(self, event: Event) -> None:
+        """Pass the event in, and look at what it changed."""
+        before = snapshot_state(self._raft)
+        self.inner.step(event)
+        check_step(before, event, snapshot_state(self._raft))
+
+    def __getattr__(self, name: str) -> Any:
+        """Everything else is the engine's."""
+        return getattr(self.inner, name)

@@ -19,13 +19,13 @@ Invariants:
 
 from __future__ import annotations
 
-import random
 from dataclasses import dataclass
 
 from quorate.consensus.engine import Draw, Propose
 from quorate.consensus.registry import EngineSettings
 from quorate.errors import InvariantBroken
 from quorate.simulation.theory.bare import BareCluster, Letter
+from quorate.simulation.world import Dice
 
 PAYLOAD = b"decided"
 
@@ -82,8 +82,7 @@ class Adversary:
         self._changes = dict.fromkeys(self.cluster.engines, 0)  # steps that each node made
 
     def _draw_for(self, node: int) -> Draw:
-        dice = random.Random(f"{self._seed}/{node}")  # noqa: S311 - repeatable on purpose
-        return dice.randrange
+        return Dice(self._seed, f"node {node}").draw
 
     def _post(self, letter: Letter) -> None:
         self.under_way.append(Withheld(letter, self.report.steps))

@@ -6,7 +6,7 @@ move only by ``tick``, and whose disk is instant and never fails. It refuses to 
 it runs, what a message says, and when it will arrive.
 
 Invariants:
-    * safety is judged at every effect (``safety.py``)
+    * safety is judged at every effect (``judges/engine.py``)
     * a message that waits for persistence is posted after it, as the Engine interface demands
 """
 
@@ -30,7 +30,7 @@ from quorate.consensus.engine import (
 from quorate.consensus.entry import Entry, Recovered
 from quorate.consensus.membership import Configuration
 from quorate.consensus.registry import EngineSettings, create_engine
-from quorate.simulation.safety import ObservedEngine, SafetyChecker
+from quorate.simulation.judges.engine import EngineJudge, ObservedEngine
 
 
 class Letter(NamedTuple):
@@ -62,7 +62,7 @@ class BareCluster:
         engine: str = "raft",
     ) -> None:
         self.settings = settings
-        self.checker = SafetyChecker()
+        self.judge = EngineJudge()
         self.post = post
         self.clocks: dict[int, int] = {}  # each node's own time, in the engine's milliseconds
         self.leaderships: dict[int, Leadership] = {}
@@ -85,7 +85,7 @@ class BareCluster:
             self.clocks[node] = 0
             self.leaderships[node] = Leadership(0, 0, established=False)
             self.committed[node] = []
-            self.engines[node] = self.checker.observe(node, made, recovered)
+            self.engines[node] = self.judge.observe(node, made, recovered)
 
     # ---- steps ---------------------------------------------------------------------------------
 

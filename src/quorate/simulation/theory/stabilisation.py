@@ -13,7 +13,6 @@ Invariants:
 
 from __future__ import annotations
 
-import random
 from dataclasses import dataclass
 from functools import partial
 
@@ -80,8 +79,7 @@ class _Run:
             self._later(partial(self._tick, node), world.between(0, TICK_US))
 
     def _draw_for(self, node: int) -> Draw:
-        dice = random.Random(f"{self.seed}/{node}")  # noqa: S311 - repeatable on purpose
-        return dice.randrange
+        return self.world.dice(f"node {node}").draw
 
     @property
     def is_stable(self) -> bool:

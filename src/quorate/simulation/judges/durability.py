@@ -1,0 +1,80 @@
+"""The judge of disks: what a node was told is durable is there when it starts again.
+
+It follows every persistence step from being asked for to being confirmed, and compares with what
+the data directory gives back after a crash. It knows nothing of files.
+
+Invariant: a start gives back everything that was confirmed, plus at most what was on its way.
+"""
+
+from __future__ import annotations
+
+from quorate.consensus.entry import Persist, Recovered
+from quorate.simulation.judges.logs import ShadowLog
+from quorate.simulation.properties import safety
+
+
+class _Life:
+    """One start of a node: what the disk held, and what was asked of it since."""
+
+    def __init__(self, recovered: Recovered) -> None:
+        self.log = ShadowLog(recovered)  # as confirmed
+        self.hard_state = recovered.hard_state
+        self.waiting: list[Persist] = []
+
+    def confirm(self, sequence: int) -> None:
+        while self.waiting and self.waiting[0].sequence <= sequence:
+            step = self.waiting.pop(0)
+            self.log.persist(step)
+            if step.hard_state is not None:
+                self.hard_state = step.hard_state
+
+
+class DurabilityJudge:
+    """Judge of what all nodes' disks keep."""
+
+    def __init__(self) -> None:
+        self._lives: dict[int, _Life] = {}
+
+    def on_start(self, node_id: int, recovered: Recovered) -> None:
+        """A node starts with this."""
+        before = self._lives.get(node_id)
+        if before is not None:
+            self.votes_survive(node_id, before, recovered)
+            self.entries_survive(node_id, before, recovered)
+        self._lives[node_id] = _Life(recovered)
+
+    def on_asked(self, node_id: int, steps: list[Persist]) -> None:
+        """The node hands these steps to its disk."""
+        self._lives[node_id].waiting += steps
+
+    def on_confirmed(self, node_id: int, sequence: int) -> None:
+        """The node is told that steps up to this one are durable."""
+        self._lives[node_id].confirm(sequence)
+
+    def forget(self, node_id: int) -> None:
+        """The disk was replaced on purpose: no promise is left."""
+        self._lives.pop(node_id, None)
+
+    @safety("Raft §5.6")
+    def votes_survive(self, node_id: int, before: _Life, recovered: Recovered) -> str | None:
+        """Term and vote after a crash are the last confirmed ones, or newer ones on their way."""
+        newer = [step.hard_state for step in before.waiting if step.hard_state is not None]
+        if recovered.hard_state in [before.hard_state, *newer]:
+            return None
+        return f"node {node_id} starts with {recovered.hard_state!r} after {before.hard_state!r}"
+
+    @safety("Raft §5.6")
+    def entries_survive(self, node_id: int, before: _Life, recovered: Recovered) -> str | None:
+        """Every confirmed entry is in the log or covered by a snapshot after a crash."""
+        now = ShadowLog(recovered)
+        covered = recovered.snapshot.index if recovered.snapshot is not None else 0
+        end = before.log.last
+        for step in before.waiting:
+            if step.truncate_from is not None:
+                end = min(end, step.truncate_from - 1)
+            if step.chunk is not None and step.chunk.last and step.chunk.discard_log:
+                end = min(end, step.chunk.meta.index)
+        for index in range(max(before.log.base, covered) + 1, end + 1):
+            if now.at(index) != before.log.at(index):
+                return f"node {node_id} starts without entry {index}, which was durable"
+        return None

@@ -1,0 +1,328 @@
+"""The plan: a seed becomes a scenario. Which faults exist in a run, how strong, and when.
+
+Swarm testing (Groce et al., ISSTA '12): a run that has every fault a little is a weaker test than
+one that has a few strongly, because faults hide each other. So each seed first draws which kinds
+of fault it has at all, then how often, then the moments.
+
+The plan keeps a budget: what no fault tolerance can undo (damage that a disk cannot tell from
+what it should hold, a lost directory) strikes fewer nodes than a majority needs. Everything else
+may strike all nodes at once, and does.
+
+Invariant: the same seed and wishes give the same scenario, on any machine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from quorate.errors import SettingsError
+from quorate.simulation.actions import ROT_KINDS, Action
+from quorate.simulation.network import LinkQuality
+from quorate.simulation.scenario import RunSettings, Scenario, Step
+from quorate.simulation.workloads.workload import Workload
+from quorate.simulation.world import Dice
+
+MS = 1_000
+SECOND = 1_000_000
+CHECKED_EVERY = 10
+SHARE_OF_KINDS = 0.4
+
+
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """What a caller wants runs to be like; everything left open is drawn from the seed.
+
+    Attributes:
+        workload: name of a workload; "": drawn.
+        nodes: 0: 3 or 5, drawn.
+        clients: how many.
+        duration_us: how long faults act.
+        faults: kinds that may exist, see KINDS; None: all.
+    """
+
+    workload: str = ""
+    nodes: int = 0
+    clients: int = 4
+    duration_us: int = 60 * SECOND
+    faults: tuple[str, ...] | None = None
+
+
+class _Draft:
+    """A schedule in the making."""
+
+    def __init__(self, dice: Dice, nodes: int, duration_us: int) -> None:
+        self.dice = dice
+        self.nodes = list(range(1, nodes + 1))
+        self.duration_us = duration_us
+        self.actions: list[Action] = []
+        self.victims = dice.some(self.nodes, dice.draw((nodes - 1) // 2 + 1))
+
+    def add(self, at_us: int, name: str, *arguments: Any) -> None:
+        """Add an action."""
+        if at_us < self.duration_us:
+            self.actions.append(Action(at_us, name, arguments))
+
+    def node(self) -> int:
+        """Any node."""
+        return self.dice.pick(self.nodes)
+
+    def pair(self) -> tuple[int, int]:
+        """Two different nodes; the same one twice when there is only one."""
+        one, other = (*self.dice.some(self.nodes, 2), self.nodes[0])[:2]
+        return one, other
+
+    def halves(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """The nodes in two groups, neither empty if there are two nodes."""
+        nodes = self.dice.some(self.nodes, len(self.nodes))
+        split = 1 + self.dice.draw(max(1, len(nodes) - 1))
+        return tuple(sorted(nodes[:split])), tuple(sorted(nodes[split:]))
+
+    def span(self, low_us: int, high_us: int) -> int:
+        """A duration: short ones are as likely as long ones."""
+        factor = self.dice.draw(1001) / 1000
+        return int(low_us * (high_us / low_us) ** factor)
+
+
+# ---- kinds of fault: each adds one occurrence to the draft ---------------------------------------
+
+
+def _crash(draft: _Draft, at_us: int) -> None:
+    dice, node = draft.dice, draft.node()
+    back_us = at_us + draft.span(5 * MS, 10 * SECOND)
+    kind = dice.draw(10)
+    if kind < 4:
+        draft.add(at_us, "crash", node)
+    elif kind < 6:
+        draft.add(at_us, "kill", node)
+    elif kind < 9:
+        draft.add(at_us, "crash-after", node, dice.draw(25))
+    else:
+        draft.add(at_us, "crash", node)
+        draft.add(back_us, "restart-and-crash", node, dice.draw(12))
+        back_us += draft.span(5 * MS, 500 * MS)
+    draft.add(back_us, "restart", node)
+
+
+def _blackout(draft: _Draft, at_us: int) -> None:
+    for node in draft.nodes:
+        draft.add(at_us, "crash", node)
+        draft.add(at_us + draft.span(5 * MS, 2 * SECOND), "restart", node)
+
+
+def _pause(draft: _Draft, at_us: int) -> None:
+    node = draft.node()
+    draft.add(at_us, "pause", node)
+    draft.add(at_us + draft.span(20 * MS, 3 * SECOND), "resume", node)
+
+
+def _partition(draft: _Draft, at_us: int) -> None:
+    dice, nodes = draft.dice, draft.nodes
+    if len(nodes) == 1:
+        return
+    kind = dice.draw(7)
+    if kind < 2:
+        draft.add(at_us, "partition", *draft.halves())
+    elif kind == 2:
+        draft.add(at_us, "isolate", draft.node())
+    elif kind == 3:
+        draft.add(at_us, "partial", *draft.pair())
+    elif kind == 4 and len(nodes) > 2:
+        middle, *rest = dice.some(nodes, len(nodes))
+        split = 1 + dice.draw(len(rest) - 1)
+        draft.add(at_us, "bridge", tuple(rest[:split]), tuple(rest[split:]), middle)
+    elif kind == 5 and len(nodes) > 2:
+        draft.add(at_us, "chain", tuple(dice.some(nodes, len(nodes))))
+    else:
+        draft.add(at_us, "partition", *draft.halves())
+        draft.add(at_us + draft.span(10 * MS, 300 * MS), "partition", *draft.halves())
+    draft.add(at_us + draft.span(50 * MS, 8 * SECOND), "heal")
+
+
+def _one_way(draft: _Draft, at_us: int) -> None:
+    kind = draft.dice.draw(3)
+    if kind == 0:
+        draft.add(at_us, "isolate-inbound", draft.node())
+    elif kind == 1:
+        draft.add(at_us, "isolate-outbound", draft.node())
+    else:
+        draft.add(at_us, "cut", *draft.pair())
+    draft.add(at_us + draft.span(50 * MS, 8 * SECOND), "heal")
+
+
+def _flapping(draft: _Draft, at_us: int) -> None:
+    period_us = draft.span(10 * MS, SECOND)
+    draft.add(at_us, "flap", *draft.pair(), period_us, period_us * (2 + draft.dice.draw(8)))
+
+
+def _clogging(draft: _Draft, at_us: int) -> None:
+    """Swizzle-clogging (FoundationDB): clog some links one by one, let go in another order."""
+    links = [(a, b) for a in draft.nodes for b in draft.nodes if a != b]
+    chosen = draft.dice.some(links, 1 + draft.dice.draw(len(links))) if links else []
+    for link in chosen:
+        draft.add(at_us + draft.span(MS, SECOND), "clog", *link)
+    for link in draft.dice.some(chosen, len(chosen)):
+        draft.add(at_us + SECOND + draft.span(MS, 2 * SECOND), "unclog", *link)
+
+
+def _bad_links(draft: _Draft, at_us: int) -> None:
+    """Loss, duplication, delay with reordering, damage: each in some runs, and strong in some."""
+    dice = draft.dice
+    quality = LinkQuality(
+        loss=dice.draw(30) / 100 if dice.chance(0.6) else 0.0,
+        duplication=dice.draw(30) / 100 if dice.chance(0.5) else 0.0,
+        delay_probability=dice.draw(50) / 100 if dice.chance(0.5) else 0.0,
+        delay_us=draft.span(MS, 300 * MS),
+        corruption=dice.draw(50) / 1000 if dice.chance(0.4) else 0.0,
+    )
+    until_us = at_us + draft.span(500 * MS, 20 * SECOND)
+    if dice.chance(0.3):
+        slow = LinkQuality(latency_us=(10 * MS, draft.span(20 * MS, 200 * MS)), loss=quality.loss)
+        node = draft.node()
+        draft.add(at_us, "slow-node", node, slow)
+        draft.add(until_us, "slow-node", node, LinkQuality())
+    else:
+        draft.add(at_us, "link-quality", quality)
+        draft.add(until_us, "link-quality", LinkQuality())
+
+
+def _transfer(draft: _Draft, at_us: int) -> None:
+    for node in draft.nodes:
+        draft.add(at_us, "transfer", node)
+
+
+def _failing_disk(draft: _Draft, at_us: int) -> None:
+    node = draft.node()
+    draft.add(at_us, draft.dice.pick(("fail-sync", "fail-reads", "fill")), node)
+    back_us = at_us + draft.span(100 * MS, 4 * SECOND)
+    draft.add(back_us, "heal-disk", node)
+    draft.add(back_us + draft.span(MS, 500 * MS), "restart", node)
+
+
+def _slow_disk(draft: _Draft, at_us: int) -> None:
+    node = draft.node()
+    if draft.dice.chance(0.5):
+        draft.add(at_us, "stall-disk", node, draft.span(50 * MS, 4 * SECOND))
+    else:
+        draft.add(at_us, "slow-disk", node, 2 + draft.dice.draw(200))
+        draft.add(at_us + draft.span(500 * MS, 10 * SECOND), "slow-disk", node, 1)
+
+
+def _damage(draft: _Draft, at_us: int) -> None:
+    """What a disk does not notice: only to as many nodes as the cluster can lose for good."""
+    if not draft.victims:
+        return
+    dice, node = draft.dice, draft.dice.pick(draft.victims)
+    kind = dice.draw(6)
+    if kind < 3:
+        draft.add(at_us, "rot", node, dice.pick(ROT_KINDS))
+    elif kind == 3:
+        draft.add(at_us, "misdirect-write", node)
+    elif kind == 4:
+        draft.add(at_us, "lose-write", node)
+    else:
+        draft.add(at_us, "wipe", node)
+    if dice.chance(0.7):
+        down_us = at_us + draft.span(MS, 2 * SECOND)
+        draft.add(down_us, "crash", node)
+        draft.add(down_us + draft.span(MS, SECOND), "restart", node)
+
+
+def _clocks(draft: _Draft, at_us: int) -> None:
+    node, sign = draft.node(), draft.dice.pick((-1, 1))
+    if draft.dice.chance(0.5):
+        draft.add(at_us, "jump-clock", node, sign * MS * draft.span(1, 4_000_000))
+    else:
+        draft.add(at_us, "drift-clock", node, sign * draft.span(10, 100_000))
+        draft.add(at_us + draft.span(SECOND, 20 * SECOND), "drift-clock", node, 0)
+
+
+_KINDS: dict[str, tuple[Callable[[_Draft, int], None], str]] = {
+    "crash": (_crash, "power loss at any operation of the disk, kill, restart"),
+    "blackout": (_blackout, "power loss of all nodes at once"),
+    "pause": (_pause, "a process stands still and goes on"),
+    "partition": (_partition, "two groups, one node alone, one pair, bridge, chain"),
+    "one-way": (_one_way, "links dead in one direction"),
+    "flapping": (_flapping, "links that come and go"),
+    "clogging": (_clogging, "links that hold everything back and let go at once"),
+    "links": (_bad_links, "loss, duplication, delay, reordering, damage; slow nodes"),
+    "transfer": (_transfer, "leadership handed over on purpose"),
+    "disk": (_failing_disk, "failed syncs, unreadable files, no space"),
+    "slow-disk": (_slow_disk, "slow and stalled disks"),
+    "damage": (_damage, "bit rot, misdirected and lost writes, lost directories"),
+    "clocks": (_clocks, "wall clocks that jump, clocks that drift"),
+}
+
+KINDS = {name: words for name, (_, words) in _KINDS.items()}
+"""Kinds of fault, with a word on each."""
+
+
+def parse_kinds(text: str) -> tuple[str, ...] | None:
+    """Read ``all``, ``none``, ``crash,disk`` or ``all,-clocks``.
+
+    Raises:
+        SettingsError: an unknown kind.
+    """
+    chosen: list[str] = []
+    parts = [part.strip() for part in text.split(",") if part.strip()]
+    for number, part in enumerate(parts):
+        name = part.removeprefix("-")
+        if name not in KINDS and part not in ("all", "none"):
+            raise SettingsError(
+                f"unknown kind of fault {name!r}; known: all, none, {', '.join(KINDS)}"
+            )
+        if part == "all" or (part.startswith("-") and number == 0):
+            chosen = list(KINDS)
+        if part.startswith("-"):
+            chosen = [kind for kind in chosen if kind != name]
+        elif part in KINDS and part not in chosen:
+            chosen.append(part)
+    return None if parts == ["all"] else tuple(chosen)
+
+
+def draw_scenario(seed: int, wishes: Wishes, workload_of: Callable[[str], Workload]) -> Scenario:
+    """Turn a seed into a scenario.
+
+    Args:
+        seed: the only source of choice.
+        wishes: what is given.
+        workload_of: makes a workload by name.
+    """
+    dice = Dice(seed, "plan")
+    nodes = wishes.nodes or dice.pick((3, 3, 5))
+    name = wishes.workload or dice.pick(("cells",))
+    settings = RunSettings(
+        election_timeout_ms=dice.pick((150, 300, 500)),
+        heartbeat_ms=50,
+        log_keep_entries=dice.draw(30),
+        announce_at_once=dice.draw(2),
+        snapshot_bytes_min=dice.pick((500, 2_000, 8_000, 30_000)),
+        hints=0 if dice.chance(0.3) else 1,
+        checked=1 if seed % CHECKED_EVERY == 0 else 0,
+    )
+    scenario = Scenario(
+        seed=seed,
+        workload=name,
+        nodes=nodes,
+        clients=wishes.clients,
+        duration_us=wishes.duration_us,
+        settings=settings,
+    )
+    allowed = list(KINDS) if wishes.faults is None else list(wishes.faults)
+    actions = _draw_actions(dice, scenario, allowed)
+    steps: Iterable[Step] = workload_of(name).plan(Dice(seed, "workload"), scenario)
+    return replace(scenario, actions=tuple(actions), steps=tuple(steps))
+
+
+def _draw_actions(dice: Dice, scenario: Scenario, allowed: list[str]) -> list[Action]:
+    draft = _Draft(dice, scenario.nodes, scenario.duration_us)
+    chosen = [kind for kind in allowed if dice.chance(SHARE_OF_KINDS)]
+    if not chosen and allowed:
+        chosen = [dice.pick(allowed)]
+    gap_us = dice.pick((500 * MS, 1500 * MS, 4 * SECOND))
+    at_us = dice.between(0, SECOND)
+    while chosen and at_us < scenario.duration_us:
+        _KINDS[dice.pick(chosen)][0](draft, at_us)
+        at_us += dice.between(10 * MS, 2 * gap_us)
+    return sorted(draft.actions, key=lambda action: action.at_us)
