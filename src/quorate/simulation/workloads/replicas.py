@@ -312,7 +312,8 @@ class ReplicaWorkload:
         leading = [core for core in cores if core.leadership.established]
         return (
             len(leading) == 1
-            and {core.applied_index for core in cores} == {leading[0].statistics().engine.last_index}
+            and {core.applied_index for core in cores}
+            == {leading[0].statistics().engine.last_index}
             and len({core.machine.digest() for core in cores}) == 1
             and not self._waiting
             and not self._barriers
