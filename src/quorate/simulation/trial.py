@@ -1,0 +1,116 @@
+"""A trial: one scenario tried, with an Outcome or a Failure for an answer and no exception.
+
+What farms send between processes, what shrinking asks over and over, what the command line and
+the pytest plugin report. It knows nothing of many seeds, of files and of terminals.
+
+Invariant: a Failure holds all that is needed to see it again: its scenario.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from quorate.simulation.host import WrapEngine
+from quorate.simulation.properties import Kind, Property, Violation
+from quorate.simulation.run import Outcome, Run
+from quorate.simulation.scenario import Scenario, format_scenario, parse_scenario
+from quorate.simulation.workloads.catalogue import workload_named
+from quorate.simulation.workloads.machines import MachineTest, MachineWorkload
+from quorate.simulation.workloads.workload import Workload
+
+WorkloadOf: TypeAlias = Callable[[str], Workload]
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A run in which a property did not hold.
+
+    Attributes:
+        scenario: of the run.
+        broken: the property.
+        detail: what was seen.
+        at_us: when, in virtual time.
+        events: how much had happened by then.
+        trace: checksum over everything that happened: equal runs, equal traces.
+    """
+
+    scenario: Scenario
+    broken: Property
+    detail: str
+    at_us: int
+    events: int
+    trace: str
+
+    @property
+    def seed(self) -> int:
+        """Seed of the run."""
+        return self.scenario.seed
+
+    @property
+    def digest(self) -> str:
+        """In the place of an outcome's digest."""
+        return f"{self.trace}-{self.broken.name.replace(' ', '_')}"
+
+    def as_dict(self) -> dict[str, Any]:
+        """For programs; ``failure_of`` reads it back."""
+        return {
+            "seed": self.seed,
+            "property": self.broken.name,
+            "kind": self.broken.kind.value,
+            "claim": self.broken.claim,
+            "source": self.broken.source,
+            "detail": self.detail,
+            "at_us": self.at_us,
+            "events": self.events,
+            "trace": self.trace,
+            "digest": self.digest,
+            "scenario": format_scenario(self.scenario),
+        }
+
+
+def failure_of(fields: dict[str, Any]) -> Failure:
+    """Read back what ``Failure.as_dict`` wrote."""
+    broken = Property(fields["property"], Kind(fields["kind"]), fields["claim"], fields["source"])
+    scenario = parse_scenario(fields["scenario"], "failure")
+    at_us, events, trace = fields["at_us"], fields["events"], fields["trace"]
+    return Failure(scenario, broken, fields["detail"], at_us, events, trace)
+
+
+Verdict: TypeAlias = Outcome | Failure
+
+
+def attempt(
+    scenario: Scenario,
+    *,
+    workload_of: WorkloadOf = workload_named,
+    wrap_engine: WrapEngine | None = None,
+    watch: Callable[[Run], None] | None = None,
+) -> Verdict:
+    """Run a scenario.
+
+    Args:
+        scenario: what happens.
+        workload_of: makes the scenario's workload by name.
+        wrap_engine: puts something around each engine: a mutation, for example.
+        watch: gets the run before it begins.
+
+    Raises:
+        UsageError: the scenario cannot be run; nothing was.
+    """
+    run = Run(scenario, workload=workload_of(scenario.workload), wrap_engine=wrap_engine)
+    if watch is not None:
+        watch(run)
+    try:
+        return run.run()
+    except Violation as error:
+        world = run.world
+        return Failure(
+            scenario, error.property, error.detail, world.now_us, world.events, f"{world.trace:08x}"
+        )
+
+
+def workload_of_machine(test: MachineTest) -> WorkloadOf:
+    """Make workloads of a user's machine, whatever the scenario calls it."""
+    return lambda _: MachineWorkload(test)
