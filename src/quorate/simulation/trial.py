@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from quorate.simulation.host import WrapEngine
-from quorate.simulation.properties import Kind, Property, Violation
+from quorate.simulation.properties import Kind, Property, Violation, liveness
 from quorate.simulation.run import Outcome, Run
 from quorate.simulation.scenario import Scenario, format_scenario, parse_scenario
 from quorate.simulation.workloads.catalogue import workload_named
@@ -81,6 +81,19 @@ def failure_of(fields: dict[str, Any]) -> Failure:
 Verdict: TypeAlias = Outcome | Failure
 
 
+class Overdue(BaseException):
+    """Real time is up for a run. No Exception: nobody on the way may take it for one of his."""
+
+
+class PatienceJudge:
+    """The judge of runs as such."""
+
+    @liveness("the simulator's bound on real time")
+    def runs_come_to_an_end(self, events: int, now_us: int) -> str | None:
+        """A run ends before the patience of whoever started it."""
+        return f"broken off after {events} events, at {now_us / 1e6:.3f} s of virtual time"
+
+
 def attempt(
     scenario: Scenario,
     *,
@@ -96,19 +109,24 @@ def attempt(
         wrap_engine: puts something around each engine: a mutation, for example.
         watch: gets the run before it begins.
 
+    ``Overdue``, raised by a signal for example, breaks the run off and makes it a Failure.
+
     Raises:
         UsageError: the scenario cannot be run; nothing was.
     """
     run = Run(scenario, workload=workload_of(scenario.workload), wrap_engine=wrap_engine)
     if watch is not None:
         watch(run)
+    world = run.world
     try:
-        return run.run()
+        try:
+            return run.run()
+        except Overdue:
+            PatienceJudge().runs_come_to_an_end(world.events, world.now_us)
+            raise
     except Violation as error:
-        world = run.world
-        return Failure(
-            scenario, error.property, error.detail, world.now_us, world.events, f"{world.trace:08x}"
-        )
+        broken, detail, trace = error.property, error.detail, f"{world.trace:08x}"
+        return Failure(scenario, broken, detail, world.now_us, world.events, trace)
 
 
 def workload_of_machine(test: MachineTest) -> WorkloadOf:

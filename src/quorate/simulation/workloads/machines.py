@@ -112,8 +112,10 @@ def load_machine_test(where: str) -> MachineTest:
         raise UsageError(f"{where!r}: write module:NAME or path/to/file.py:NAME")
     try:
         module = _import(module_name)
-    except (ImportError, FileNotFoundError) as error:
-        raise UsageError(f"{where!r}: cannot import {module_name}: {error}") from error
+    except Exception as error:
+        raise UsageError(
+            f"{where!r}: cannot import {module_name}: {type(error).__name__}: {error}"
+        ) from error
     found = getattr(module, name, None)
     if not isinstance(found, MachineTest):
         known = sorted(key for key, value in vars(module).items() if isinstance(value, MachineTest))
@@ -160,6 +162,14 @@ def request_of(words: tuple[str, ...]) -> bytes:
 def show(request: bytes) -> str:
     """A request for messages: as text if it is text."""
     return repr(" ".join(words_of("do", request)[1:]))
+
+
+def _where(error: Exception) -> str:
+    """The lines of the user's code that led to an error."""
+    frames = traceback.extract_tb(error.__traceback__)
+    theirs = [frame for frame in frames if frame.filename != __file__][-FRAMES_SHOWN:]
+    path = " > ".join(f"{Path(frame.filename).name}:{frame.lineno}" for frame in theirs)
+    return f" ({path})" if path else ""
 
 
 # ---- the machine as it runs ----------------------------------------------------------------------
@@ -240,12 +250,18 @@ class MachineWorkload(ReplicaWorkload):
 
         def words(dice: Dice) -> tuple[str, ...]:
             if test.questions is not None and dice.chance(SHARE_OF_QUESTIONS):
-                return words_of("ask", self._drawn("questions", test.questions(dice)))
-            return words_of("do", self._drawn("commands", test.commands(dice)))
+                return words_of("ask", self._drawn("questions", test.questions, dice))
+            return words_of("do", self._drawn("commands", test.commands, dice))
 
         return bursts(dice, scenario, words)
 
-    def _drawn(self, what: str, request: Any) -> bytes:
+    def _drawn(self, what: str, draw: Callable[[Dice], Any], dice: Dice) -> bytes:
+        try:
+            request = draw(dice)
+        except Exception as error:
+            raise UsageError(
+                f"{what} raised {type(error).__name__}: {error}{_where(error)}"
+            ) from error
         if not isinstance(request, bytes):
             raise UsageError(f"{what} must return bytes, not {type(request).__name__}")
         if len(request) > COMMAND_BYTES_MAX:
@@ -357,10 +373,7 @@ class MachineWorkload(ReplicaWorkload):
     @safety("the state machine contract")
     def your_machine_raises_nothing(self, what: str, error: Exception) -> str | None:
         """Errors of commands are results: an exception would stop the node that meets it."""
-        frames = traceback.extract_tb(error.__traceback__)
-        theirs = [frame for frame in frames if frame.filename != __file__][-FRAMES_SHOWN:]
-        path = " > ".join(f"{Path(frame.filename).name}:{frame.lineno}" for frame in theirs)
-        return f"{what} raised {type(error).__name__}: {error}" + (f" ({path})" if path else "")
+        return f"{what} raised {type(error).__name__}: {error}{_where(error)}"
 
     @safety("the state machine contract")
     def snapshots_hold_the_whole_state(self, taken_from: int, restored: int) -> str | None:
