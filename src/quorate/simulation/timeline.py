@@ -32,6 +32,9 @@ class Happening(NamedTuple):
     who: str
     what: str
 
+    def __str__(self) -> str:
+        return f"{self.at_us / 1e6:11.6f}  {self.who:<9} {self.what}"
+
 
 class Timeline:
     """Listens to a run.

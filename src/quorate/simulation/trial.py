@@ -16,10 +16,12 @@ from quorate.simulation.host import WrapEngine
 from quorate.simulation.properties import Kind, Property, Violation, liveness
 from quorate.simulation.run import Outcome, Run
 from quorate.simulation.scenario import Scenario, format_scenario, parse_scenario
+from quorate.simulation.units import format_duration
 from quorate.simulation.workloads.catalogue import workload_named
 from quorate.simulation.workloads.machines import MachineTest, MachineWorkload
 from quorate.simulation.workloads.workload import Workload
 
+SEEN_LINES_MAX = 40
 WorkloadOf: TypeAlias = Callable[[str], Workload]
 
 
@@ -53,6 +55,34 @@ class Failure:
         """In the place of an outcome's digest."""
         return f"{self.trace}-{self.broken.name.replace(' ', '_')}"
 
+    def describe(self) -> str:
+        """Which property, what it claims, what was seen and when, in a few lines."""
+        broken = self.broken
+        return "\n".join(
+            [
+                f"VIOLATION in seed {self.seed}: {broken.name} ({broken.kind.value}; "
+                f"{broken.source})",
+                f"  claim    {broken.claim}",
+                f"  seen     {_below(self.detail)}",
+                f"  when     {self.moment()}, {self.events:,} events",
+            ]
+        )
+
+    def moment(self) -> str:
+        """When it was seen, in words."""
+        late_us = self.at_us - self.scenario.duration_us
+        if late_us < 0:
+            return f"after {format_duration(self.at_us)}"
+        return (
+            f"{format_duration(late_us)} after the faults had stopped" if late_us else "at the end"
+        )
+
+    def to_file(self, about: str) -> str:
+        """The scenario as a file that says on top what it shows."""
+        head = [f"{self.broken.name}: {self.broken.claim}"]
+        head += self.detail.splitlines()[:SEEN_LINES_MAX]
+        return format_scenario(self.scenario, "\n".join([*head, about]))
+
     def as_dict(self) -> dict[str, Any]:
         """For programs; ``failure_of`` reads it back."""
         return {
@@ -68,6 +98,14 @@ class Failure:
             "digest": self.digest,
             "scenario": format_scenario(self.scenario),
         }
+
+
+def _below(text: str) -> str:
+    """Further lines below the first; not too many of them."""
+    lines = text.splitlines()
+    if len(lines) > SEEN_LINES_MAX:
+        lines = [*lines[:SEEN_LINES_MAX], f"... and {len(lines) - SEEN_LINES_MAX} more lines"]
+    return "\n           ".join(lines)
 
 
 def failure_of(fields: dict[str, Any]) -> Failure:

@@ -20,12 +20,11 @@ import click
 
 import quorate
 from quorate.simulation.run import Outcome
-from quorate.simulation.scenario import Scenario, format_scenario
+from quorate.simulation.scenario import Scenario
 from quorate.simulation.trial import Failure, Verdict
 from quorate.simulation.units import format_duration
 
 _GIT_SECONDS = 5.0
-_SEEN_LINES_MAX = 40
 _WIDE = 500  # into a file or a pipe, a row is a line
 TROUBLE = {
     "crashes": "processes and machines that died",
@@ -188,50 +187,23 @@ def show_totals(tally: Tally) -> None:
     show_table(counts, ("total", "of"), right="total")
 
 
-def when(at_us: int, duration_us: int) -> str:
-    """A moment of a run in words."""
-    if at_us <= duration_us:
-        return f"after {format_duration(at_us)}"
-    return f"{format_duration(at_us - duration_us)} after the faults had stopped"
-
-
 def violation_words(failure: Failure, again: str, file: str = "") -> str:
     """What was broken, what was seen, and what to do next."""
-    broken = failure.broken
-    moment = when(failure.at_us, failure.scenario.duration_us)
-    lines = [
-        f"VIOLATION in seed {failure.seed}: {broken.name} ({broken.kind.value}; {broken.source})",
-        f"  claim    {broken.claim}",
-        f"  seen     {_indented(failure.detail)}",
-        f"  when     {moment}, {failure.events:,} events",
-    ]
+    lines = [failure.describe()]
     lines += [f"  again    {again}"] if again else []
     if file:
         lines += [
-            f"  replay   quorate simulate replay {shlex.quote(file)}",
-            f"  smaller  quorate simulate shrink {shlex.quote(file)}",
+            f"  replay   quorate simulate replay {file}",
+            f"  smaller  quorate simulate shrink {file}",
         ]
     return "\n".join(lines)
 
 
-def _indented(text: str) -> str:
-    lines = text.splitlines() or [""]
-    if len(lines) > _SEEN_LINES_MAX:
-        lines = [*lines[:_SEEN_LINES_MAX], f"... and {len(lines) - _SEEN_LINES_MAX} more lines"]
-    return "\n           ".join(lines)
-
-
 def write_scenario(path: Path, failure: Failure, identity: Identity) -> str:
     """Write a failing scenario with what is known about it on top; its path as text."""
-    comment = "\n".join(
-        [
-            f"{failure.broken.name}: {failure.broken.claim}",
-            *failure.detail.splitlines()[:_SEEN_LINES_MAX],
-            identity.line(f"seed {failure.seed}", f"digest {failure.digest}"),
-        ]
-    )
+    line = identity.line(f"seed {failure.seed}", f"digest {failure.digest}")
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(format_scenario(failure.scenario, comment), encoding="utf-8")
+    path.write_text(failure.to_file(line), encoding="utf-8")
     return str(path)
 
 

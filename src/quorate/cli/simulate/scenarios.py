@@ -63,7 +63,7 @@ def replay(file: Path, trace: bool, machine: str | None, as_json: bool) -> None:
         line = identity.line(*facts, f"digest {verdict.digest}")
         click.echo(f"{line}\n")
         for happening in happenings:
-            click.echo(f"{happening.at_us / 1e6:11.6f}  {happening.who:<9} {happening.what}")
+            click.echo(str(happening))
         if happenings:
             click.echo()
         _show(verdict)
