@@ -184,13 +184,13 @@ class QuorateCluster:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(small.failure.to_file(again), encoding="utf-8")
         story = _timeline(small.scenario, tested)
+        before = f"{len(failure.scenario.actions)} actions, {len(failure.scenario.steps)} steps"
         lines = [
             small.failure.describe(),
             f"  again    {again}",
             f"  replay   quorate_cluster.replay({str(path)!r}, {tested.name}, ...)",
             "",
-            f"The smallest scenario found in {small.runs} runs (before: "
-            f"{len(failure.scenario.actions)} actions, {len(failure.scenario.steps)} steps):",
+            f"The smallest scenario found in {small.runs} runs (before: {before}):",
             "",
             *[f"    {line}" for line in _essence(small.scenario)],
             "",
