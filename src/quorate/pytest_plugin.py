@@ -205,10 +205,13 @@ class QuorateCluster:
 def _usage_errors_are_short() -> Iterator[None]:
     """What the test's author did wrong is said in a line, without our insides."""
     __tracebackhide__ = True
+    wrong = ""
     try:
         yield
     except (UsageError, OSError) as error:
-        pytest.fail(f"quorate_cluster: {error}", pytrace=False)
+        wrong = str(error)
+    if wrong:
+        pytest.fail(f"quorate_cluster: {wrong}", pytrace=False)
 
 
 def _machine_test(machine: Any, test: dict[str, Any]) -> MachineTest:

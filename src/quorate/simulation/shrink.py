@@ -152,7 +152,10 @@ class _Shrinker:
         if self.state.runs >= self._runs_max:
             raise _Enough
         self._tried.add(scenario)
-        found = self._fails(scenario)
+        try:
+            found = self._fails(scenario)
+        except UsageError:  # what is left makes no scenario
+            found = None
         is_same = found is not None and found.broken.name == self.state.failure.broken.name
         if found is not None and is_same:
             self.state = Shrunk(scenario, found, self.state.runs + 1)
@@ -168,7 +171,7 @@ class _Shrinker:
     def _provoke(self) -> None:
         """Snapshots are due after little log: then little needs to be asked for to have one."""
         usual = self._best.settings.snapshot_bytes_min
-        for size in (*EAGER_BYTES, usual // 4, usual // 2):
+        for size in (*EAGER_BYTES, max(1, usual // 4), max(1, usual // 2)):
             if self._with(settings=replace(self._best.settings, snapshot_bytes_min=size)):
                 return
 

@@ -196,3 +196,14 @@ def test_an_early_failure_is_cut_at_its_moment():
     shrink(scenario, early, runs_max=2)
     assert fails.asked[1].duration_us == moment_us + 1_000
     assert max(action.at_us for action in fails.asked[1].actions) <= moment_us + 1_000
+
+
+def test_candidates_that_make_no_scenario_are_skipped():
+    """Shrinking goes on when something that it tries cannot be run."""
+
+    def picky(candidate):
+        if candidate.settings.snapshot_bytes_min < 1_000:
+            raise UsageError("too small")
+        return when(lambda one: len(one.actions) > 1)(candidate)
+
+    assert len(shrink(drawn(), picky).scenario.actions) == 2
