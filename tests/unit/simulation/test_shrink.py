@@ -171,7 +171,7 @@ def test_a_real_failure_of_a_minute_becomes_a_story(monkeypatch):
     scenario = draw_scenario(0, Wishes(), workload_named)
     assert len(scenario.actions) > 150
     assert len(scenario.steps) > 900
-    small = shrink(scenario, real_failure, runs_max=60)
+    small = shrink(scenario, real_failure, runs_max=45)
     assert small.failure.broken.name == "replicas come to agree"
     assert len(small.scenario.actions) <= 2
     assert len(small.scenario.steps) <= 4
