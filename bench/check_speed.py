@@ -1,20 +1,17 @@
 """How fast histories are checked: seconds of CPU for each, on one core.
 
-    PYTHONPATH=src python bench/check_speed.py [DIRECTORY]
+    PYTHONPATH=src python bench/check_speed.py
 
 The histories are made here: clients call reads, writes and cas on registers, each call takes
 effect at a random moment before it returns, and the seed is fixed. For the broken ones a late read
-is told a value that was overwritten long ago. With the directory of Porcupine's test data its
-etcd logs and its key-value logs are checked too, when the readers know them.
+is told a value that was overwritten long ago. ``public_histories.py`` measures other people's.
 """
 
 from __future__ import annotations
 
 import random
-import sys
 import time
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from quorate.checking.history import UNKNOWN_RETURN, History, Operation
@@ -162,31 +159,9 @@ def report(name: str, verdict: Verdict, seconds: float) -> None:
     print(f"{name:45} {seconds:8.3f} s {verdict.configurations:9,} configurations  {answer}")
 
 
-def public(directory: Path) -> None:
-    """Porcupine's test data, wherever it lies."""
-    from quorate.checking.reading import read_history  # noqa: PLC0415 - only with a directory
-
-    total = 0.0
-    found = 0
-    answers: dict[str, int] = {}
-    for path in sorted(directory.glob("jepsen/*.log")):
-        history = read_history(path.read_bytes(), path.name)
-        if not history.operations:
-            continue  # one cluster never started
-        verdict, seconds = timed(history, "register")
-        total += seconds
-        found += 1
-        answers[verdict.answer.value] = answers.get(verdict.answer.value, 0) + 1
-    print(f"{found} etcd logs: {total:.3f} s, {answers}")
-    for path in sorted(directory.glob("kv/*.txt")):
-        report(path.name, *timed(read_history(path.read_bytes(), path.name), "kv"))
-
-
 def main() -> None:
     for name, workload in WORKLOADS.items():
         report(name, *timed(workload.history(), "register"))
-    if len(sys.argv) > 1:
-        public(Path(sys.argv[1]))
 
 
 if __name__ == "__main__":

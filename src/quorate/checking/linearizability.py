@@ -10,9 +10,9 @@ It reads no clock: a budget counts configurations, and a caller with a deadline 
 ``Budget.is_over``. When the budget ends first the verdict is *undecided*; an object without an
 order decides all, so a hard object never hides a broken one that was reached.
 
-Cost: about 2 microseconds for each operation and each configuration visited; an object whose
-results pin their order needs about one configuration per operation. Memory: about 200 bytes for
-each configuration remembered.
+Cost: about 3 microseconds for each operation and 3 to 7 for each configuration visited; an object
+whose results pin their order needs about one configuration per operation. Memory: 100 to 200 bytes
+for each configuration remembered.
 """
 
 from __future__ import annotations

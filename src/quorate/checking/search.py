@@ -33,6 +33,11 @@ was followed before.* So an exhausted search has shown that no order exists.
         call because b's place is later than b's call, and earlier than its return because a's
         old place was. b at a's place: later still than b's call, and earlier than a's return,
         so than b's. For unknown outcomes, which return never, the call alone decides.
+    Missed moments.  A configuration is given up when an operation that must still get its place
+        does not fit now and nothing that enables it is left. Proof: the state changes from one
+        where it does not fit to one where it does, and some operation makes that change; it has
+        no place yet, it was called before the waiting one returns, and the model says that it
+        enables it. Only operations that are open now are looked at, so both overlap.
     More left is better.  Of two configurations that differ in ``used`` alone, the one that used a
         part of what the other used can be completed in every way in which the other can.
 """
@@ -110,7 +115,8 @@ class Problem:
             if returned == UNKNOWN_RETURN:
                 name: tuple[Any, ...] = (function, key, argument)
             else:
-                name = (function, key, argument, result)
+                # 0 and False are equal, and models tell them apart by identity.
+                name = (function, key, argument, result, result.__class__)
             number = numbers.get(name)
             if number is None:
                 number = numbers[name] = len(readers)
@@ -443,13 +449,13 @@ def just_in_time(problem: Problem) -> Search:
                 problem.visited += visited
                 visited = 0
                 allowed = yield
-            visited += 1
             for following in expand(*configuration):
                 head, mask, state, used = following
                 if head < 0:
                     continue
                 if head == level:
                     if is_new(memo, mask << STATE_BITS | state, used):
+                        visited += 1
                         here.append(following)
                     continue
                 if head >= goal:
@@ -459,6 +465,7 @@ def just_in_time(problem: Problem) -> Search:
                 if ahead is None:
                     ahead = levels[head] = ({}, [])
                 if is_new(ahead[0], mask << STATE_BITS | state, used):
+                    visited += 1
                     ahead[1].append(following)
     problem.visited += visited
     return False

@@ -29,11 +29,12 @@ class Budget:
     Attributes:
         configurations_max: most (operations done, state) pairs remembered over all partitions;
             bounds time and memory alike, and, unlike seconds, gives the same verdict everywhere.
+            A million take some seconds and up to 200 MB.
         is_over: asked now and then; True ends the search. How a caller bounds seconds or bytes
             without the checker reading a clock. None: never asked.
     """
 
-    configurations_max: int = 20_000_000
+    configurations_max: int = 5_000_000
     is_over: Any = None  # Callable[[], bool] | None
 
 

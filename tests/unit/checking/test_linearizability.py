@@ -182,6 +182,18 @@ def test_operations_and_searches_that_nobody_knows_are_named() -> None:
         check(History([]), REGISTER, search="breadth-first")
 
 
+def test_zero_is_not_false() -> None:
+    """They are equal in Python; as results they say different things."""
+    calls = [("exists", False), ("exists", 0), ("create", None)]
+    operations = [
+        Operation(n, function, "/a", None, result, 2 * n, 2 * n + 1)
+        for n, (function, result) in enumerate(calls)
+    ]
+    for order in (operations, operations[1:2] + operations[:1]):
+        verdict = check(History(order), model_named("znode"))
+        assert verdict.answer is Answer.NOT_LINEARIZABLE
+
+
 def test_a_value_that_cannot_be_hashed_is_named() -> None:
     """Lists have to arrive as tuples; which operation has one is said."""
     with pytest.raises(BadInput, match=r"history:3: .*cannot be hashed"):

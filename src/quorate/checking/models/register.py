@@ -7,6 +7,7 @@ it took effect.
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from typing import Any, ClassVar
 
 from quorate.checking.history import UNKNOWN_RETURN, Operation
