@@ -73,7 +73,7 @@ class ClientService(ClientDesk):
         for run in self._keeper.proposals(self.tree, now_ms):
             self._submit_run(run)
         if self._unserved_since_ms is not None:
-            self._let_clients_go(now_ms - self._unserved_since_ms)
+            self._let_clients_go()
 
     def set_leading(self, leading: bool, now_ms: int, epoch: int = 0) -> None:
         """This node leads (established) or does not; a new leader knows of no silence yet."""

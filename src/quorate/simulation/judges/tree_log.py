@@ -54,6 +54,7 @@ class Ears:
     def __init__(self) -> None:
         self.ticks = 0
         self._heard: dict[int, deque[int]] = {}
+        self._attached: dict[int, int] = {}
         self._reigns: dict[int, tuple[int, int]] = {}  # by epoch: from, to; the last goes on
         self._epoch = 0  # of the present reign
 
@@ -64,6 +65,10 @@ class Ears:
             heard = self._heard[session_id] = deque(maxlen=HEARD_MAX)
         if not heard or self.ticks - heard[-1] >= HEARD_EVERY_TICKS:
             heard.append(self.ticks)
+
+    def attach(self, session_id: int) -> None:
+        """A session was opened or attached: no silence began before."""
+        self._attached[session_id] = self.ticks
 
     def lead(self, epoch: int) -> None:
         """It leads in this epoch now; 0: it does not lead."""
@@ -85,7 +90,7 @@ class Ears:
         begin, end = self._reigns[epoch]
         if epoch == self._epoch:
             end = self.ticks
-        begin = max(begin, end - REASON_TICKS)
+        begin = max(begin, end - REASON_TICKS, self._attached.get(session_id, 0))
         heard = [at for at in self._heard.get(session_id, ()) if begin <= at <= end]
         gaps = zip([begin, *heard], [*heard, end], strict=True)
         return max(other - one for one, other in gaps) * TICK_MS
@@ -165,20 +170,20 @@ class TreeLog:
                 owner = (node, incarnation, run.connection)
                 session_id = self.model.open_session()
                 self.sessions[session_id] = ModelSession(run.password, run.timeout_ms, owner)
-                self._all_hear(session_id)
+                self._attach(session_id)
             elif isinstance(run, Attach):
                 session = self.sessions.get(run.session_id)
                 if session is not None and session.password == run.password:
                     session.owner = (node, incarnation, run.connection)
                     session.timeout_ms = run.timeout_ms
-                    self._all_hear(run.session_id)
+                    self._attach(run.session_id)
             elif isinstance(run, Expire):
                 self._expire(run, context)
 
-    def _all_hear(self, session_id: int) -> None:
+    def _attach(self, session_id: int) -> None:
         """An attachment is a sign of life to everybody, through the log."""
         for ears in self.ears.values():
-            ears.hear(session_id)
+            ears.attach(session_id)
 
     def _frames(self, run: Frames, owner: tuple[int, int, int]) -> None:
         frames, at = run.frames, 0
