@@ -43,6 +43,7 @@ class SessionKeeper:
         self._is_leading = False
         self._epoch = 0  # of the newest leadership
         self._ticked_ms = 0
+        self._stall_ms = settings.stall_ms
         self._listened_ms = 0  # time that passed, without what this process missed of it
         self._heard: dict[int, None] = {}  # since the last notice
         self._notice_due_ms = 0
@@ -79,9 +80,9 @@ class SessionKeeper:
 
     def listen(self, now_ms: int) -> None:
         """Time passed; a gap longer than a stall was no time to listen in."""
-        passed_ms = max(0, now_ms - self._ticked_ms)
+        passed_ms = now_ms - self._ticked_ms
         self._ticked_ms = now_ms
-        self._listened_ms += min(passed_ms, self._settings.stall_ms)
+        self._listened_ms += min(passed_ms, self._stall_ms)
 
     def hear(self, session_id: int) -> None:
         """A client of this node spoke."""

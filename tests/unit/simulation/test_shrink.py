@@ -168,7 +168,7 @@ def test_links_become_milder_and_numbers_rounder():
 def test_a_real_failure_of_a_minute_becomes_a_story(monkeypatch):
     """A minute with 150 actions and 900 requests is cut to a handful, replays, and is readable."""
     monkeypatch.setattr(outbox.Outbox, "resend", lambda _: None)
-    scenario = draw_scenario(0, Wishes(), workload_named)
+    scenario = draw_scenario(0, Wishes("cells"), workload_named)
     assert len(scenario.actions) > 150
     assert len(scenario.steps) > 900
     small = shrink(scenario, real_failure, runs_max=45)
