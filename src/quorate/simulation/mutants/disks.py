@@ -129,7 +129,8 @@ def drops_the_log_before_the_snapshot_is_durable(patches: Patches) -> None:
             kind = RecordKind.RESET if is_gone else RecordKind.COMPACT
             self._wal.append([(kind, 0, epoch, index, b"")])
             records = []
-        return original(self, chunk, records)
+        rest: list[Record] = original(self, chunk, records)
+        return rest
 
     original = patches.put(Store, "_persist_chunk", persist_chunk)
 
@@ -204,7 +205,8 @@ def reads_the_oldest_hard_state(patches: Patches) -> None:
     def after(self: LogState, records: Sequence[Record]) -> LogState:
         if self.hard_state is not None:
             records = [known for known in records if known[0] != RecordKind.HARD_STATE]
-        return original(self, records)
+        state: LogState = original(self, records)
+        return state
 
     original = patches.put(LogState, "after", after)
 

@@ -43,9 +43,9 @@ def accepts_entries_without_the_consistency_check(patches: Patches) -> None:
     """Entries are accepted only if the entry before them is the leader's too."""
 
     def on_any(state: RaftState, sender: int, message: Append) -> None:
-        log = state.log
-        if log.base_index <= message.prev_index <= log.last_index:
-            message = replace(message, prev_term=log.epoch_at(message.prev_index))
+        known = state.log.epoch_at(message.prev_index)
+        if known is not None:
+            message = replace(message, prev_term=known)
         on_append(state, sender, message)
 
     on_append = patches.put_item(engine._ON_MESSAGE, Append, on_any)

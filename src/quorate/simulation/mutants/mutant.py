@@ -20,7 +20,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from inspect import getattr_static
 from types import TracebackType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 from quorate.simulation.plan import Wishes
 
@@ -33,7 +33,7 @@ class Patches:
     def __init__(self) -> None:
         self._undo: list[Callable[[], None]] = []
 
-    def __enter__(self) -> Patches:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(

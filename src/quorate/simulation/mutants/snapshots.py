@@ -63,7 +63,8 @@ def labels_snapshots_with_the_commit_index(patches: Patches) -> None:
     """A snapshot is named after the last entry that was applied to it."""
 
     def meta_at(state: RaftState, _index: int) -> SnapshotMeta:
-        return meta(state, state.delivered_index)
+        later: SnapshotMeta = meta(state, state.delivered_index)
+        return later
 
     meta = patches.put(snapshots, "meta_at", meta_at)
 
@@ -73,7 +74,8 @@ def leaves_the_applied_table_out_of_snapshots(patches: Patches) -> None:
     """A snapshot carries which batches it holds, so that none of them is applied again."""
 
     def header(time_ms: int, _applied: AppliedBatches) -> bytes:
-        return encode(time_ms, AppliedBatches())
+        empty: bytes = encode(time_ms, AppliedBatches())
+        return empty
 
     encode = patches.put(replica, "encode_header", header)
 
