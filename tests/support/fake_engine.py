@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from ledger import Ledger
+
 from quorate.consensus.engine import Effects, EngineStatistics, Leadership
 from quorate.consensus.entry import Entry, EntryKind, Persist, SnapshotMeta
 from quorate.consensus.membership import Configuration
 from quorate.replication.batch import encode_entry, encode_sub_batch
 from quorate.replication.replica import Replica
 from quorate.replication.turn import ReplicaSettings
-from quorate.simulation.ledger import Ledger
 
 
 class FakeEngine:

@@ -404,7 +404,9 @@ class RaftCluster:
     def _turn(self, node: Node) -> None:
         assert node.engine is not None, "only an up node has turns"
         before = invariants.snapshot_state(node.engine)
+        was_quiet = node.engine.is_quiet()
         effects = node.engine.take()
+        assert not was_quiet or effects == Effects(), f"a quiet engine handed out {effects}"
         after = invariants.snapshot_state(node.engine)
         invariants.check_step(before, "take()", after)
         self._perform(node, effects)

@@ -55,6 +55,13 @@ class Model(Protocol):
         always a right answer, only slower.
         """
 
+    def enables(self, change: Operation, waiting: Operation) -> bool:
+        """Whether ``waiting`` can be legal right after ``change``, in some state.
+
+        Lets a search see early that an operation has missed its moment: where it is illegal and
+        nothing that enables it is left. True is always a right answer, only slower.
+        """
+
     def partition(self, operation: Operation) -> Hashable:
         """The object that it concerns: operations on different objects are checked apart.
 

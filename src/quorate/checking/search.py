@@ -33,12 +33,18 @@ was followed before.* So an exhausted search has shown that no order exists.
         call because b's place is later than b's call, and earlier than its return because a's
         old place was. b at a's place: later still than b's call, and earlier than a's return,
         so than b's. For unknown outcomes, which return never, the call alone decides.
+    Missed moments.  A configuration is given up when an operation that must still get its place
+        does not fit now and nothing that enables it is left. Proof: the state changes from one
+        where it does not fit to one where it does, and some operation makes that change; it has
+        no place yet, it was called before the waiting one returns, and the model says that it
+        enables it. Only operations that are open now are looked at, so both overlap.
     More left is better.  Of two configurations that differ in ``used`` alone, the one that used a
         part of what the other used can be completed in every way in which the other can.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Callable, Generator, Hashable, Sequence
 from typing import Any, Final
 
@@ -53,6 +59,7 @@ Level = tuple[dict[int, Any], list[Configuration]]
 
 STATE_BITS: Final = 32
 NO_TWIN: Final = -1
+LOST: Final[Configuration] = (-1, 0, 0, 0)
 
 
 class Problem:
@@ -72,6 +79,8 @@ class Problem:
         operations: Sequence[Operation],
         starts: Sequence[Hashable],
         goal: int | None = None,
+        *,
+        look_ahead: bool = False,
     ) -> None:
         self.known: list[Operation] = []
         self.unknown: list[Operation] = []
@@ -81,6 +90,7 @@ class Problem:
         self.readers: list[bool] = []
         self.visited = 0
         self.furthest = 0
+        self._returns: list[int] = []
         self._model = model
         self._examples: list[Operation] = []
         self._states: list[Hashable] = []
@@ -89,6 +99,8 @@ class Problem:
         self._number(operations)
         self.goal = len(self.known) if goal is None else goal
         self._open_at_each_deadline()
+        self.look_ahead = look_ahead
+        self._enablers: list[tuple[int, int, int] | None] = [None] * len(self.known)
         self._start_ids = [self._state_id(state) for state in starts]
 
     def _number(self, operations: Sequence[Operation]) -> None:
@@ -103,7 +115,8 @@ class Problem:
             if returned == UNKNOWN_RETURN:
                 name: tuple[Any, ...] = (function, key, argument)
             else:
-                name = (function, key, argument, result)
+                # 0 and False are equal, and models tell them apart by identity.
+                name = (function, key, argument, result, result.__class__)
             number = numbers.get(name)
             if number is None:
                 number = numbers[name] = len(readers)
@@ -120,6 +133,7 @@ class Problem:
                     twin = NO_TWIN
                 last[number] = len(self.known)
             self.known.append(operation)
+            self._returns.append(returned)
             self.kinds.append(number)
             self.twins.append(twin)
             self.readers.append(readers[number])
@@ -174,6 +188,24 @@ class Problem:
             self._rows.append({})
         return number
 
+    def placed(self, ends: Sequence[Configuration]) -> tuple[set[int], set[int]]:
+        """Which operations are done in all of the configurations, and which in some only.
+
+        Returns:
+            Two sets of positions of calls.
+        """
+        done = [((1 << head) - 1 | mask << head, used) for head, mask, _, used in ends]
+        always: set[int] = set()
+        sometimes: set[int] = set()
+        for field, operations in ((0, self.known), (1, self.unknown)):
+            for number, operation in enumerate(operations):
+                count = sum(entry[field] >> number & 1 for entry in done)
+                if count == len(done):
+                    always.add(operation.invoked)
+                elif count:
+                    sometimes.add(operation.invoked)
+        return always, sometimes
+
     def state(self, number: int) -> Hashable:
         """The state that a configuration's number stands for."""
         return self._states[number]
@@ -185,10 +217,43 @@ class Problem:
         self._rows[number][kind] = answer
         return answer
 
+    def _find_enablers(self, rank: int) -> tuple[int, int, int]:
+        """Which operations can make the one of this rank fit, of those that overlap it.
+
+        Returns:
+            A rank, the known ones as a mask relative to it, and the unknown ones as a mask.
+        """
+        waiting = self.known[rank]
+        enables = self._model.enables
+        first = bisect_right(self._returns, waiting.invoked)
+        overlapping = [other for other in range(first, rank) if not self.readers[other]]
+        later = self.open_changers[rank] & ~1
+        while later:
+            overlapping.append(rank + later.bit_length() - 1)
+            later ^= 1 << later.bit_length() - 1
+        known = unknown = 0
+        for other in overlapping:
+            if enables(self.known[other], waiting):
+                known |= 1 << other - first
+        pending = self.open_unknown[rank]
+        while pending:
+            index = pending.bit_length() - 1
+            pending ^= 1 << index
+            if enables(self.unknown[index], waiting):
+                unknown |= 1 << index
+        answer = self._enablers[rank] = (first, known, unknown)
+        return answer
+
+    def _is_lost(self, rank: int, head: int, mask: int, used: int) -> bool:
+        """Whether an operation that does not fit now can never fit again."""
+        first, known, unknown = self._enablers[rank] or self._find_enablers(rank)
+        return not (known >> head - first & ~mask or unknown & ~used)
+
     def beginning(self) -> list[Configuration]:
         """Where a search starts: nothing done, in each of the start states."""
         settle = self.settler()
-        return [settle(0, 0, state, 0) for state in self._start_ids]
+        settled = [settle(0, 0, state, 0) for state in self._start_ids]
+        return [configuration for configuration in settled if configuration is not LOST]
 
     def settler(self) -> Callable[[int, int, int, int], Configuration]:
         """A function that takes every read that fits, and moves the head over what is done."""
@@ -197,6 +262,8 @@ class Problem:
         rows = self._rows
         step = self._step
         goal = self.goal
+        look_ahead = self.look_ahead
+        is_lost = self._is_lost
 
         def settle(head: int, mask: int, state: int, used: int) -> Configuration:
             while True:
@@ -219,6 +286,10 @@ class Problem:
                         after = step(state, kind)
                     if after >= 0:
                         mask |= bit
+                    elif look_ahead:
+                        rank = head + bit.bit_length() - 1
+                        if rank < goal and is_lost(rank, head, mask, used):
+                            return LOST
                 if not mask & 1:
                     return head, mask, state, used
 
@@ -232,6 +303,9 @@ class Problem:
         rows = self._rows
         step = self._step
         first_of_kind = self.first_of_kind
+        goal = self.goal
+        look_ahead = self.look_ahead
+        is_lost = self._is_lost
 
         def expand(head: int, mask: int, state: int, used: int) -> list[Configuration]:
             following = []
@@ -262,6 +336,8 @@ class Problem:
                     twin = twins[rank] - head
                     if twin < 0 or mask >> twin & 1:
                         following.append(settle(head, mask | bit, after, used))
+                elif look_ahead and rank < goal and is_lost(rank, head, mask, used):
+                    return []
             return following
 
         return expand
@@ -297,7 +373,7 @@ def depth_first(problem: Problem) -> Search:
             return True
         stack.append(configuration)
     visited = 0
-    furthest = max(configuration[0] for configuration in stack)
+    furthest = max((configuration[0] for configuration in stack), default=0)
     allowed = yield
     while stack:
         if visited >= allowed:
@@ -307,6 +383,8 @@ def depth_first(problem: Problem) -> Search:
             allowed = yield
         for configuration in expand(*stack.pop()):
             head, mask, state, used = configuration
+            if head < 0:
+                continue
             if head > furthest:
                 furthest = head
                 if head >= goal:
@@ -322,6 +400,29 @@ def depth_first(problem: Problem) -> Search:
     problem.visited += visited
     problem.furthest = furthest
     return False
+
+
+def frontier(problem: Problem, visited_max: int) -> list[Configuration] | None:
+    """Every way to arrive, or None when that takes more than ``visited_max`` configurations."""
+    goal = problem.goal
+    head_bits = len(problem.known).bit_length()
+    expand = problem.expander()
+    memo: dict[int, Any] = {}
+    arrived: list[Configuration] = []
+    waiting = problem.beginning()
+    while waiting:
+        configuration = waiting.pop()
+        head, mask, state, used = configuration
+        if head < 0 or not is_new(memo, (mask << STATE_BITS | state) << head_bits | head, used):
+            continue
+        problem.visited += 1
+        if problem.visited > visited_max:
+            return None
+        if head >= goal:
+            arrived.append(configuration)
+        else:
+            waiting.extend(expand(head, mask, state, used))
+    return arrived
 
 
 def just_in_time(problem: Problem) -> Search:
@@ -348,11 +449,13 @@ def just_in_time(problem: Problem) -> Search:
                 problem.visited += visited
                 visited = 0
                 allowed = yield
-            visited += 1
             for following in expand(*configuration):
                 head, mask, state, used = following
+                if head < 0:
+                    continue
                 if head == level:
                     if is_new(memo, mask << STATE_BITS | state, used):
+                        visited += 1
                         here.append(following)
                     continue
                 if head >= goal:
@@ -362,6 +465,7 @@ def just_in_time(problem: Problem) -> Search:
                 if ahead is None:
                     ahead = levels[head] = ({}, [])
                 if is_new(ahead[0], mask << STATE_BITS | state, used):
+                    visited += 1
                     ahead[1].append(following)
     problem.visited += visited
     return False

@@ -29,11 +29,12 @@ class Budget:
     Attributes:
         configurations_max: most (operations done, state) pairs remembered over all partitions;
             bounds time and memory alike, and, unlike seconds, gives the same verdict everywhere.
+            A million take some seconds and up to 200 MB.
         is_over: asked now and then; True ends the search. How a caller bounds seconds or bytes
             without the checker reading a clock. None: never asked.
     """
 
-    configurations_max: int = 20_000_000
+    configurations_max: int = 5_000_000
     is_over: Any = None  # Callable[[], bool] | None
 
 
@@ -49,6 +50,7 @@ class Counterexample:
         longest: the longest order found of a part of the window, with the state after each
             operation, in words.
         stuck: the operations that could have come next, and why none can, in words.
+        last: the operation whose return made the window inexplicable; None when not known.
     """
 
     key: Hashable
@@ -56,6 +58,7 @@ class Counterexample:
     before: str
     longest: list[tuple[Operation, str]]
     stuck: list[tuple[Operation, str]]
+    last: Operation | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,8 @@ Each command lives in a file of its own that is imported when it is called, so t
 not wait for tables and pages that it never shows.
 
 Exit codes: 0 fine; 1 the answer is "no" (``status`` without a quorum, ``up`` lost a node at
-start); 2 the call or a setting is wrong; what a node's other codes mean is in ``node/process.py``.
+start, ``check`` found a history that is not linearizable); 2 the call, a setting or an input file
+is wrong; 3 ``check`` is undecided; what a node's other codes mean is in ``node/process.py``.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ _COMMANDS = {
     "up": ("quorate.cli.up", "Run a local cluster, one process per node, until Ctrl-C."),
     "serve": ("quorate.cli.serve", "Run one node in the foreground."),
     "status": ("quorate.cli.status", "Show who leads, who lags, how many failures are tolerated."),
+    "check": ("quorate.cli.check", "Check whether recorded histories are linearizable."),
 }
 
 
@@ -48,6 +50,7 @@ _HELP = """Consensus for Python: a replicated coordination service for ZooKeeper
 quorate up                             a cluster of three on this machine
 quorate status                         who leads, and what it can still lose
 quorate serve --id 1 --data DIR ...    one node of a real cluster
+quorate check history.jsonl            was what clients saw linearizable?
 """
 
 

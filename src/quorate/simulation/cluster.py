@@ -270,14 +270,14 @@ class VirtualCluster:
         self.network.heal()
         self.network.quality = LinkQuality()
         for host in self.hosts.values():
+            if host.alive and host.disk.is_dead:
+                host.crash()
             host.disk.calm()
             host.timing.calm()
             host.clock.drift(0)
             host.resume()
         for host in self.hosts.values():
-            for _ in range(2):  # a crash that was set for a while ago may strike while starting
-                if not host.alive:
-                    self.restart(host.node_id)
+            self.restart(host.node_id)
         for host in self.living():
             self._introduce(host)
 
@@ -293,11 +293,7 @@ class VirtualCluster:
         for other in self.living():
             if other is host:
                 continue
-            try:
-                known = other.check_peer(node, host.directory_id)
-                known = known and host.check_peer(other.node_id, other.directory_id)
-            except WrongDirectory as error:
-                host.retire(str(error))
+            known = _accepts(other, host) and _accepts(host, other)
             if not host.alive:
                 return
             if known:
@@ -326,6 +322,17 @@ class VirtualCluster:
     def _redial(self, sender: int, receiver: int) -> None:
         if self.hosts[receiver].alive and not self.network.is_cut(sender, receiver):
             self.hosts[sender].call(partial(_opened, peer=receiver))
+
+
+def _accepts(host: Host, peer: Host) -> bool:
+    """Whether the host talks to the peer; one whose directory is not the known one is retired."""
+    if not host.alive or not peer.alive:
+        return False
+    try:
+        return host.check_peer(peer.node_id, peer.directory_id)
+    except WrongDirectory as error:
+        peer.retire(str(error))
+        return False
 
 
 def _opened(core: Any, peer: int) -> None:

@@ -326,6 +326,9 @@ class Host:
     def _tick(self, life: int) -> None:
         if life != self.life or not self.alive:
             return
+        if self.disk.is_dead:  # crash_after struck where the node expected no harm
+            self.crash()
+            return
         if not self.paused:
             self._tick_once()
         self._world.after(self._settings.tick_us, partial(self._tick, life))

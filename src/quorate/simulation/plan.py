@@ -90,7 +90,7 @@ class _Draft:
 
 def _crash(draft: _Draft, at_us: int) -> None:
     dice, node = draft.dice, draft.node()
-    back_us = at_us + draft.span(5 * MS, 3 * SECOND)
+    back_us = at_us + draft.span(5 * MS, 10 * SECOND)
     kind = dice.draw(10)
     if kind < 4:
         draft.add(at_us, "crash", node)
@@ -137,7 +137,7 @@ def _partition(draft: _Draft, at_us: int) -> None:
     else:
         draft.add(at_us, "partition", *draft.halves())
         draft.add(at_us + draft.span(10 * MS, 300 * MS), "partition", *draft.halves())
-    draft.add(at_us + draft.span(50 * MS, 5 * SECOND), "heal")
+    draft.add(at_us + draft.span(50 * MS, 8 * SECOND), "heal")
 
 
 def _one_way(draft: _Draft, at_us: int) -> None:
@@ -148,7 +148,7 @@ def _one_way(draft: _Draft, at_us: int) -> None:
         draft.add(at_us, "isolate-outbound", draft.node())
     else:
         draft.add(at_us, "cut", *draft.pair())
-    draft.add(at_us + draft.span(50 * MS, 5 * SECOND), "heal")
+    draft.add(at_us + draft.span(50 * MS, 8 * SECOND), "heal")
 
 
 def _flapping(draft: _Draft, at_us: int) -> None:
@@ -297,7 +297,7 @@ def draw_scenario(seed: int, wishes: Wishes, workload_of: Callable[[str], Worklo
         heartbeat_ms=50,
         log_keep_entries=dice.draw(30),
         announce_at_once=dice.draw(2),
-        snapshot_bytes_min=dice.between(1_000, 30_000),
+        snapshot_bytes_min=dice.pick((500, 2_000, 8_000, 30_000)),
         hints=0 if dice.chance(0.3) else 1,
         checked=1 if seed % CHECKED_EVERY == 0 else 0,
     )

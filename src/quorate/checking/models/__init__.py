@@ -1,4 +1,8 @@
-"""The models by name: what correct registers, maps, locks, queues and trees would do."""
+"""The models by name: what correct registers, maps, locks, queues and trees would do.
+
+Each file is one family, and knows nothing of searches and files.
+No model knows which server it describes: it says what any correct one would do.
+"""
 
 from __future__ import annotations
 

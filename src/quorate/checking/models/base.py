@@ -30,6 +30,10 @@ class BaseModel:
         """Whether it never changes the state."""
         return operation.function in self.reading
 
+    def enables(self, change: Operation, waiting: Operation) -> bool:  # noqa: ARG002
+        """Anything may make room for anything."""
+        return True
+
     def partition(self, operation: Operation) -> Any:
         """Each key is an object of its own."""
         return operation[2]

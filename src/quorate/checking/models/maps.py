@@ -37,6 +37,20 @@ class CasMap(Register):
             return f"append wants text, not {operation[3]!r}"
         return super().check_operation(operation)
 
+    def enables(self, change: Operation, waiting: Operation) -> bool:
+        """As for registers; what is left by delete is None, and by append ends with the text."""
+        if change.function not in ("append", "delete"):
+            return waiting.function == "delete" or super().enables(change, waiting)
+        if waiting.function == "read":
+            wanted = waiting.result
+        elif waiting.function == "cas" and waiting.result is not False:
+            wanted = waiting.argument[0]
+        else:
+            return True
+        if change.function == "delete":
+            return wanted is None
+        return isinstance(wanted, str) and wanted.endswith(change.argument)
+
     def step(self, state: Any, operation: Operation) -> Any:
         """Append, delete, or what a register does."""
         function = operation[1]
@@ -76,6 +90,14 @@ class StringMap(BaseModel):
         if wrong is None and operation[1] != "get" and not isinstance(operation[3], str):
             return f"{operation[1]} wants text, not {operation[3]!r}"
         return wrong
+
+    def enables(self, change: Operation, waiting: Operation) -> bool:
+        """What a get returned ends with what was put or appended last."""
+        if waiting.function != "get" or not isinstance(waiting.result, str):
+            return True
+        if change.function == "put":
+            return bool(change.argument == waiting.result)
+        return waiting.result.endswith(change.argument)
 
     def step(self, state: Any, operation: Operation) -> Any:
         """Compare, replace or extend."""

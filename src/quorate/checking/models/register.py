@@ -7,6 +7,7 @@ it took effect.
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from typing import Any, ClassVar
 
 from quorate.checking.history import UNKNOWN_RETURN, Operation
@@ -25,12 +26,28 @@ class Register(BaseModel):
     }
     pairs: ClassVar[dict[str, str]] = {"cas": "[expected, new]"}
 
+    def __init__(self, first: Hashable = None) -> None:
+        self.first = first
+
+    def initial(self, key: Hashable) -> Hashable:  # noqa: ARG002
+        """None, or what the model was made with."""
+        return self.first
+
     def only_reads(self, operation: Operation) -> bool:
         """Reads, and a cas that was refused."""
         function = operation.function
         if function == "cas":
             return operation.result is False and operation.returned != UNKNOWN_RETURN
         return function == "read"
+
+    def enables(self, change: Operation, waiting: Operation) -> bool:
+        """A read or a cas that waits for a value needs one that leaves it."""
+        if waiting.result is False and waiting.function == "cas":
+            return True
+        wanted = waiting.argument[0] if waiting.function == "cas" else waiting.result
+        if change.function == "write":
+            return bool(change.argument == wanted)
+        return change.function != "cas" or bool(change.argument[1] == wanted)
 
     def step(self, state: Any, operation: Operation) -> Any:
         """Write, compare or compare and write."""

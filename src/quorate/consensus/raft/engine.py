@@ -108,9 +108,13 @@ class RaftEngine:
         return out
 
     def is_quiet(self) -> bool:
-        """Whether ``take`` would be empty, told for a leader in steady state; else False."""
+        """Whether ``take`` would be empty. A hint that saves work; False is always right."""
         state = self.state
-        return state.role is Role.LEADER and leader.is_quiet(state)
+        if not state.is_settled():
+            return False
+        if state.role is Role.LEADER:
+            return leader.is_quiet(state)
+        return not (state.is_ack_due or state.reads_unsent)
 
     def encode(self, message: Message) -> bytes:
         """Turn one of this engine's messages into bytes for the wire."""

@@ -77,7 +77,7 @@ def on_tick(state: RaftState) -> None:
     """Heartbeat, check the majority, give up a hand-over that takes too long."""
     assert state.role is Role.LEADER, "only a leader leads"
     now = state.now_ms
-    state.is_announce_due = True
+    state.is_announce_due = any(peer.sent_commit < state.commit_index for peer in state.peers)
     if now >= state.heartbeat_deadline_ms:
         state.heartbeat_deadline_ms = now + state.settings.heartbeat_ms
         state.is_heartbeat_due = True
@@ -131,34 +131,14 @@ def flush(state: RaftState) -> None:
 
 
 def is_quiet(state: RaftState) -> bool:
-    """Whether nothing is due to anybody: all is sent, delivered and handed to the disk."""
+    """Whether nothing is due to any member."""
+    if state.is_heartbeat_due or state.is_announce_due or state.reads_waiting:
+        return False
     last = state.log.last_index
-    if (
-        state.commit_index != state.delivered_index
-        or state.handed_index != last
-        or state.is_hard_dirty
-        or state.is_heartbeat_due
-        or state.is_announce_due
-        or state.reads_waiting
-        or state.truncate_from is not None
-        or state.compact_to is not None
-        or state.pending_chunk is not None
-    ):
-        return False
-    told = state.announced
-    if told is None or told.established != state.is_established or told.epoch != state.term:
-        return False
-    if any(peer.state is not REPLICATE or peer.next_index <= last for peer in state.peers):
-        return False
-    out = state.out
-    return not (
-        out.messages
-        or out.messages_after_persist
-        or out.barriers
-        or out.barriers_failed
-        or out.read_snapshot
-        or out.leadership
-        or out.install
+    told = state.commit_index if state.settings.announce_at_once else 0
+    return not any(
+        peer.state is not REPLICATE or peer.next_index <= last or peer.sent_commit < told
+        for peer in state.peers
     )
 
 

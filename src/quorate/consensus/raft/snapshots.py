@@ -127,7 +127,9 @@ def on_chunk(state: RaftState, sender: int, message: InstallChunk) -> None:
     if meta.index <= state.commit_index:
         # Everything it covers is committed here, so our log agrees with the leader's so far.
         state.verified_index = max(state.verified_index, meta.index)
-        state.send(sender, InstallReply(state.term, meta.index, 0, is_done=True))
+        # Committed by the others' disks is not stored on ours: until it is, Persisted answers.
+        if meta.index <= state.durable_index:
+            state.send(sender, InstallReply(state.term, meta.index, 0, is_done=True))
         return
     incoming = state.incoming
     if incoming is None or incoming.meta != meta:

@@ -188,6 +188,10 @@ class RaftState:
         meta = recovered.snapshot
         if meta is not None:
             self.snapshot = meta
+            if meta.epoch > self.term:
+                # A snapshot of applied entries can be durable before our own log and term are. A
+                # vote of that term would have been on disk before anybody learned of it.
+                self.set_vote(meta.epoch, 0)
             base = self.configurations
             base[0] = (meta.index, Configuration.decode(meta.configuration))
             self.commit_index = self.delivered_index = meta.index
@@ -426,6 +430,35 @@ class RaftState:
         if self.commit_index > delivered:
             self.out.committed = self.log.between(delivered + 1, self.commit_index)
             self.delivered_index = self.commit_index
+
+    def is_settled(self) -> bool:
+        """Whether all that was decided has been handed out."""
+        told = self.announced
+        if (
+            self.commit_index != self.delivered_index
+            or self.handed_index != self.log.last_index
+            or self.is_hard_dirty
+            or self.truncate_from is not None
+            or self.compact_to is not None
+            or self.pending_chunk is not None
+            or told is None
+            or told.epoch != self.term
+            or told.leader != self.leader
+            or told.established != self.is_established
+        ):
+            return False
+        out = self.out
+        return not (
+            out.messages
+            or out.messages_after_persist
+            or out.barriers
+            or out.barriers_failed
+            or out.read_snapshot
+            or out.committed
+            or out.leadership
+            or out.install
+            or out.persist
+        )
 
     def announce(self) -> None:
         """Tell the driver who leads, when that changed."""

@@ -298,13 +298,13 @@ class ReplicaWorkload:
         return [host.core for host in self._cluster.living()]
 
     def is_settled(self) -> bool:
-        """Whether all replicas are equal and nothing that was asked is unanswered."""
+        """Whether somebody leads, all replicas are equal, and nothing is unanswered."""
         cores = self._cores()
-        positions = {core.applied_index for core in cores}
+        leading = [core for core in cores if core.leadership.established]
         return (
-            len(positions) == 1
+            len(leading) == 1
+            and {core.applied_index for core in cores} == {leading[0].statistics().engine.last_index}
             and len({core.machine.digest() for core in cores}) == 1
-            and bool(self._court.engine.leaders)
             and not self._waiting
             and not self._barriers
         )
