@@ -339,6 +339,7 @@ class VirtualDisk:
         Damage done to bytes stays.
         """
         self.hook = None
+        self._budget = None
         self._faults.disarm()
         for name in self._names:
             self._names[name].unreadable.clear()
