@@ -4,8 +4,9 @@ Each command lives in a file of its own that is imported when it is called, so t
 not wait for tables and pages that it never shows.
 
 Exit codes: 0 fine; 1 the answer is "no" (``status`` without a quorum, ``up`` lost a node at
-start, ``check`` found a history that is not linearizable); 2 the call, a setting or an input file
-is wrong; 3 ``check`` is undecided; what a node's other codes mean is in ``node/process.py``.
+start, ``check`` found a history that is not linearizable, ``simulate`` saw a violation); 2 the
+call, a setting or an input file is wrong; 3 ``check`` is undecided; what a node's other codes mean
+is in ``node/process.py``.
 """
 
 from __future__ import annotations
@@ -23,6 +24,10 @@ _COMMANDS = {
     "serve": ("quorate.cli.serve", "Run one node in the foreground."),
     "status": ("quorate.cli.status", "Show who leads, who lags, how many failures are tolerated."),
     "check": ("quorate.cli.check", "Check whether recorded histories are linearizable."),
+    "simulate": (
+        "quorate.cli.simulate.group",
+        "Run clusters under faults, in virtual time, from seeds.",
+    ),
 }
 
 
@@ -51,6 +56,7 @@ quorate up                             a cluster of three on this machine
 quorate status                         who leads, and what it can still lose
 quorate serve --id 1 --data DIR ...    one node of a real cluster
 quorate check history.jsonl            was what clients saw linearizable?
+quorate simulate run --seeds 100       this code under faults, in virtual time
 """
 
 

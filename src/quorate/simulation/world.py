@@ -22,7 +22,11 @@ from collections.abc import Callable, Sequence
 from typing import TypeVar
 from zlib import crc32
 
+from quorate.errors import InvariantBroken
+
 _T = TypeVar("_T")
+EVENTS_MAX = 2_000_000
+"""Some forty times what a minute of a busy cluster takes."""
 
 
 class Dice:
@@ -73,6 +77,7 @@ class World:
     Attributes:
         now_us: virtual time.
         events: how many things have happened.
+        events_max: a run with more of them is taken for one that never ends, and stopped.
         trace: checksum over everything that was marked so far: equal runs, equal traces.
     """
 
@@ -80,6 +85,7 @@ class World:
         self.seed = seed
         self.now_us = 0
         self.events = 0
+        self.events_max = EVENTS_MAX
         self.trace = 0
         self._queue: list[tuple[int, int, Callable[[], None]]] = []
         self._scheduled = 0
@@ -113,15 +119,21 @@ class World:
         self.after(max(0, time_us - self.now_us), action)
 
     def run(self, duration_us: int) -> None:
-        """Let everything scheduled within the next ``duration_us`` happen."""
+        """Let everything scheduled within the next ``duration_us`` happen.
+
+        Raises:
+            InvariantBroken: there is no end to it.
+        """
         end = self.now_us + duration_us
         queue = self._queue
         pop = heapq.heappop
-        count = 0
+        count, count_max = 0, self.events_max - self.events
         try:
             while queue and queue[0][0] <= end:
                 self.now_us, _, action = pop(queue)
                 count += 1
+                if count > count_max:
+                    raise InvariantBroken(f"no end after {self.events_max} events")
                 action()
         finally:
             self.events += count
