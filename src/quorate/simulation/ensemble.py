@@ -30,9 +30,13 @@ def build_server(
     configuration: Configuration,
     settings: ServerSettings,
     court: Court,
+    make: Callable[..., CoordinationServer] = CoordinationServer,
 ) -> CoordinationServer:
-    """Make a node's coordination server, with the judge of replicas inside."""
-    server = CoordinationServer(
+    """Make a node's coordination server, with the judge of replicas inside.
+
+    ``make`` may put a server in its place that somebody looks into.
+    """
+    server = make(
         node_id=host.node_id,
         incarnation=store.identity.incarnation,
         configuration=configuration,

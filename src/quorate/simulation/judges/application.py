@@ -17,9 +17,15 @@ Origin = tuple[int, int]
 
 
 class ApplicationJudge:
-    """Judge of what all replicas apply."""
+    """Judge of what all replicas apply.
+
+    Attributes:
+        on_first: hears of each batch when it is applied for the first time anywhere, just before:
+            so of all batches, once, in the order of the log.
+    """
 
     def __init__(self) -> None:
+        self.on_first: Callable[[bytes, ApplyContext], None] = _nobody
         self.applied = 0  # batches, each counted once
         self._places: dict[tuple[int, int, int], tuple[int, int]] = {}
         self._last: dict[Origin, int] = {}  # number of the newest batch applied anywhere
@@ -41,6 +47,7 @@ class ApplicationJudge:
         self._places[identity] = place
         self._last[origin] = context.number
         self.applied += 1
+        self.on_first(payload, context)
 
     @safety("dissertation §6.3")
     def exactly_once(
@@ -87,3 +94,7 @@ class JudgedMachine:
     def restore(self, chunks: Iterable[bytes]) -> None:
         """Pass through."""
         self.inner.restore(chunks)
+
+
+def _nobody(payload: bytes, context: ApplyContext) -> None:
+    """Nobody wants to know."""

@@ -6,10 +6,12 @@ from collections.abc import Callable
 
 from quorate.errors import SettingsError
 from quorate.simulation.workloads.cells import CellsWorkload
+from quorate.simulation.workloads.tree import TreeWorkload
 from quorate.simulation.workloads.workload import Workload
 
 _WORKLOADS: dict[str, tuple[Callable[[], Workload], str]] = {
     "cells": (CellsWorkload, "registers on bare replicas: write, compare and set, read"),
+    "tree": (TreeWorkload, "coordination servers and ZooKeeper clients: znodes, sessions, watches"),
 }
 
 
