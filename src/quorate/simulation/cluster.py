@@ -219,11 +219,11 @@ class VirtualCluster:
         if host.alive:
             self.crash(node)
         host.disk.wipe()
+        self.court.durability.forget(node)
 
     def _harm(self, node: int) -> Host:
         host = self.hosts[node]
         host.is_harmed = True
-        self.court.durability.forget(node)
         return host
 
     def fail_sync(self, node: int) -> None:

@@ -117,6 +117,33 @@ def _pause(draft: _Draft, at_us: int) -> None:
     draft.add(at_us + draft.span(20 * MS, 3 * SECOND), "resume", node)
 
 
+def _unrest(draft: _Draft, at_us: int) -> None:
+    """One election after the other: short blows, each about as long as an election takes.
+
+    Logs part, votes split and leaders fall before they have committed anything of their own only
+    if the next blow comes before the last one is forgotten (Raft Fig. 8 needs five in a row).
+    """
+    dice = draft.dice
+    for _ in range(4 + dice.draw(16)):
+        node, over_us = draft.node(), at_us + draft.span(5 * MS, SECOND)
+        kind = dice.draw(8)
+        if kind < 4:
+            draft.add(at_us, "crash" if kind < 2 else "kill", node)
+            draft.add(over_us, "restart", node)
+        elif kind == 4:
+            draft.add(at_us, "pause", node)
+            draft.add(over_us, "resume", node)
+        elif kind == 5:
+            draft.add(at_us, "stall-disk", node, over_us - at_us)
+        else:
+            if kind == 6 or len(draft.nodes) == 1:
+                draft.add(at_us, "isolate", node)
+            else:
+                draft.add(at_us, "partition", *draft.halves())
+            draft.add(over_us, "heal")
+        at_us += draft.span(2 * MS, SECOND)
+
+
 def _partition(draft: _Draft, at_us: int) -> None:
     dice, nodes = draft.dice, draft.nodes
     if len(nodes) == 1:
@@ -241,6 +268,7 @@ def _clocks(draft: _Draft, at_us: int) -> None:
 _KINDS: dict[str, tuple[Callable[[_Draft, int], None], str]] = {
     "crash": (_crash, "power loss at any operation of the disk, kill, restart"),
     "blackout": (_blackout, "power loss of all nodes at once"),
+    "unrest": (_unrest, "crashes, pauses, cuts and slow disks, one election after the other"),
     "pause": (_pause, "a process stands still and goes on"),
     "partition": (_partition, "two groups, one node alone, one pair, bridge, chain"),
     "one-way": (_one_way, "links dead in one direction"),

@@ -312,9 +312,10 @@ class ReplicaWorkload:
     def judge(self) -> None:
         """Judge the whole run."""
         self.replicas_come_to_agree()
-        ids = self.identities(self._cores()[0].machine.inner)
-        self.nothing_acknowledged_is_lost(ids)
-        self.nothing_happens_twice(ids)
+        for core in self._cores():
+            ids = self.identities(core.machine.inner)
+            self.nothing_acknowledged_is_lost(ids)
+            self.nothing_happens_twice(ids)
         self.judge_history(History(sorted(self.operations, key=lambda done: done.invoked)))
 
     @abstractmethod
