@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from quorate.errors import SettingsError
-from quorate.simulation.actions import ROT_KINDS, Action
+from quorate.simulation.actions import BLOWS, ROT_KINDS, Action
 from quorate.simulation.network import LinkQuality
 from quorate.simulation.scenario import RunSettings, Scenario, Step
 from quorate.simulation.workloads.workload import Workload
@@ -27,7 +27,7 @@ from quorate.simulation.world import Dice
 MS = 1_000
 SECOND = 1_000_000
 CHECKED_EVERY = 10
-SHARE_OF_KINDS = 0.4
+SHARES_OF_KINDS = (0.1, 0.2, 0.4, 0.6)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,22 +125,16 @@ def _unrest(draft: _Draft, at_us: int) -> None:
     """
     dice = draft.dice
     for _ in range(4 + dice.draw(16)):
-        node, over_us = draft.node(), at_us + draft.span(5 * MS, SECOND)
-        kind = dice.draw(8)
-        if kind < 4:
-            draft.add(at_us, "crash" if kind < 2 else "kill", node)
-            draft.add(over_us, "restart", node)
-        elif kind == 4:
-            draft.add(at_us, "pause", node)
-            draft.add(over_us, "resume", node)
-        elif kind == 5:
-            draft.add(at_us, "stall-disk", node, over_us - at_us)
-        else:
-            if kind == 6 or len(draft.nodes) == 1:
-                draft.add(at_us, "isolate", node)
-            else:
-                draft.add(at_us, "partition", *draft.halves())
-            draft.add(over_us, "heal")
+        over_us = draft.span(5 * MS, SECOND)
+        if dice.chance(0.5):
+            draft.add(at_us, "strike-leader", dice.pick(BLOWS), over_us)
+        elif dice.chance(0.7):
+            node = draft.node()
+            draft.add(at_us, dice.pick(("crash", "kill")), node)
+            draft.add(at_us + over_us, "restart", node)
+        elif len(draft.nodes) > 1:
+            draft.add(at_us, "partition", *draft.halves())
+            draft.add(at_us + over_us, "heal")
         at_us += draft.span(2 * MS, SECOND)
 
 
@@ -214,6 +208,21 @@ def _bad_links(draft: _Draft, at_us: int) -> None:
         draft.add(until_us, "link-quality", LinkQuality())
 
 
+def _distance(draft: _Draft, at_us: int) -> None:
+    """Messages take milliseconds and disks too: whatever breaks breaks in the middle of something.
+
+    On fast links nearly every crash finds a cluster that has just finished what it was asked for.
+    """
+    dice, low_us = draft.dice, draft.span(MS, 15 * MS)
+    far = LinkQuality(latency_us=(low_us, low_us * (2 + dice.draw(3))))
+    until_us = at_us + draft.span(2 * SECOND, 60 * SECOND)
+    draft.add(at_us, "link-quality", far)
+    draft.add(until_us, "link-quality", LinkQuality())
+    for node in draft.nodes:
+        draft.add(at_us, "slow-disk", node, draft.span(2, 60))
+        draft.add(until_us, "slow-disk", node, 1)
+
+
 def _transfer(draft: _Draft, at_us: int) -> None:
     for node in draft.nodes:
         draft.add(at_us, "transfer", node)
@@ -275,6 +284,7 @@ _KINDS: dict[str, tuple[Callable[[_Draft, int], None], str]] = {
     "flapping": (_flapping, "links that come and go"),
     "clogging": (_clogging, "links that hold everything back and let go at once"),
     "links": (_bad_links, "loss, duplication, delay, reordering, damage; slow nodes"),
+    "distance": (_distance, "long ways and slow disks everywhere"),
     "transfer": (_transfer, "leadership handed over on purpose"),
     "disk": (_failing_disk, "failed syncs, unreadable files, no space"),
     "slow-disk": (_slow_disk, "slow and stalled disks"),
@@ -345,10 +355,11 @@ def draw_scenario(seed: int, wishes: Wishes, workload_of: Callable[[str], Worklo
 
 def _draw_actions(dice: Dice, scenario: Scenario, allowed: list[str]) -> list[Action]:
     draft = _Draft(dice, scenario.nodes, scenario.duration_us)
-    chosen = [kind for kind in allowed if dice.chance(SHARE_OF_KINDS)]
+    share = dice.pick(SHARES_OF_KINDS)
+    chosen = [kind for kind in allowed if dice.chance(share)]
     if not chosen and allowed:
         chosen = [dice.pick(allowed)]
-    gap_us = dice.pick((500 * MS, 1500 * MS, 4 * SECOND))
+    gap_us = dice.pick((250 * MS, 500 * MS, 1500 * MS, 4 * SECOND))
     at_us = dice.between(0, SECOND)
     while chosen and at_us < scenario.duration_us:
         _KINDS[dice.pick(chosen)][0](draft, at_us)
