@@ -125,17 +125,31 @@ def _unrest(draft: _Draft, at_us: int) -> None:
     """
     dice = draft.dice
     for _ in range(4 + dice.draw(16)):
-        over_us = draft.span(5 * MS, SECOND)
-        if dice.chance(0.5):
+        kind, over_us = dice.draw(10), draft.span(5 * MS, SECOND)
+        if kind < 4:
             draft.add(at_us, "strike-leader", dice.pick(BLOWS), over_us)
-        elif dice.chance(0.7):
+        elif kind == 4:  # it stands still, and nobody can tell it what it missed
+            draft.add(at_us, "strike-leader", "pause", over_us)
+            draft.add(at_us, "strike-leader", "isolate", 2 * over_us)
+        elif kind < 7:
             node = draft.node()
             draft.add(at_us, dice.pick(("crash", "kill")), node)
             draft.add(at_us + over_us, "restart", node)
-        elif len(draft.nodes) > 1:
+        elif kind < 9 and len(draft.nodes) > 1:
             draft.add(at_us, "partition", *draft.halves())
             draft.add(at_us + over_us, "heal")
+        else:
+            _quick_restarts(draft, at_us)
         at_us += draft.span(2 * MS, SECOND)
+
+
+def _quick_restarts(draft: _Draft, at_us: int) -> None:
+    """Processes die and are back in the middle of the same election."""
+    for _ in range(2 + draft.dice.draw(8)):
+        node, over_us = draft.node(), draft.span(2 * MS, 40 * MS)
+        draft.add(at_us, draft.dice.pick(("crash", "kill")), node)
+        draft.add(at_us + over_us, "restart", node)
+        at_us += draft.span(2 * MS, 60 * MS)
 
 
 def _partition(draft: _Draft, at_us: int) -> None:
@@ -333,7 +347,8 @@ def draw_scenario(seed: int, wishes: Wishes, workload_of: Callable[[str], Worklo
     settings = RunSettings(
         election_timeout_ms=dice.pick((150, 300, 500)),
         heartbeat_ms=50,
-        log_keep_entries=dice.draw(30),
+        log_keep_entries=dice.pick((0, dice.draw(30))),
+        append_bytes_max=dice.pick((1, 300, 2_000, 2_000)),
         announce_at_once=dice.draw(2),
         snapshot_bytes_min=dice.pick((500, 2_000, 8_000, 30_000)),
         hints=0 if dice.chance(0.3) else 1,

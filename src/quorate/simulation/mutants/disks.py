@@ -87,20 +87,14 @@ def never_syncs_the_names_of_segments(patches: Patches) -> None:
 
 
 @GROUP.mutant("Pillai et al. 2014")
-def renames_snapshots_before_their_fsync(patches: Patches) -> None:
+def writes_snapshots_without_fsync(patches: Patches) -> None:
     """A snapshot gets its final name after its bytes are durable."""
 
-    def finish(self: SnapshotWriter) -> int:
-        file: Any = self._file
-        file.sync, sync = _nothing, file.sync
-        file.close, close = _nothing, file.close
-        size: int = original(self)
-        file.sync, file.close = sync, close
-        file.sync()
-        file.close()
-        return size
+    def build(self: Any, *arguments: Any) -> None:
+        original(self, *arguments)
+        self._file.sync = _nothing
 
-    original = patches.put(SnapshotWriter, "finish", finish)
+    original = patches.put(SnapshotWriter, "__init__", build)
 
 
 def _nothing() -> None:
@@ -182,20 +176,6 @@ class _Stubborn:
 def trusts_what_only_the_page_cache_holds(patches: Patches) -> None:
     """The newest group, which a killed process may not have synced, is written anew at start."""
     patches.put(Wal, "_renew_tail", lambda _self, _begin: None)
-
-
-@GROUP.mutant("Pillai et al. 2014")
-def trusts_names_that_are_not_durable(patches: Patches) -> None:
-    """At start the directory is synced before anybody builds on the names in it."""
-
-    def recover(disk: Any, *arguments: Any) -> Any:
-        disk.sync_directory = _nothing
-        try:
-            return original(disk, *arguments)
-        finally:
-            del disk.sync_directory
-
-    original = patches.put(store, "_recover", recover)
 
 
 @GROUP.mutant("Raft Fig. 2")

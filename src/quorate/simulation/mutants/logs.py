@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 from quorate.consensus.entry import Entry
 from quorate.consensus.raft import engine, follower, leader
-from quorate.consensus.raft.messages import Append, AppendReply
+from quorate.consensus.raft.messages import Append, AppendReply, Heartbeat
 from quorate.consensus.raft.state import RaftState, Role
 from quorate.simulation.mutants.mutant import Group, Patches
 
@@ -70,14 +69,19 @@ def acknowledges_before_the_disk(patches: Patches) -> None:
 
 @GROUP.mutant("Raft §5.3")
 def acknowledges_what_no_leader_verified(patches: Patches) -> None:
-    """An acknowledgement covers only what this leader is known to share."""
+    """An acknowledgement covers only what is known to be this leader's, not all that is here."""
 
     def flush(state: RaftState) -> None:
         state.is_ack_due = False
         if state.leader:
             state.send(state.leader, AppendReply(state.term, state.durable_index))
 
+    def on_heartbeat(state: RaftState, sender: int, message: Heartbeat) -> None:
+        original(state, sender, message)
+        state.is_ack_due = True
+
     patches.put(follower, "flush", flush)
+    original = patches.put_item(engine._ON_MESSAGE, Heartbeat, on_heartbeat)
 
 
 @GROUP.mutant("dissertation §10.2.1")
@@ -104,16 +108,3 @@ def trusts_confirmations_of_truncated_entries(patches: Patches) -> None:
             step[:] = before
 
     truncate = patches.put(RaftState, "truncate", truncate_only)
-
-
-@GROUP.mutant("Raft §5.1")
-def counts_acknowledgements_of_older_terms(patches: Patches) -> None:
-    """What a follower acknowledged in an older term counts no more: it may be gone since."""
-
-    def count(state: RaftState, sender: int, message: Any) -> None:
-        if isinstance(message, AppendReply) and state.role is Role.LEADER:
-            leader.on_append_reply(state, sender, replace(message, term=state.term))
-        else:
-            refuse(state, sender, message)
-
-    refuse = patches.put(engine, "_on_older_term", count)

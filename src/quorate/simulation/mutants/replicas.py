@@ -49,9 +49,10 @@ def applies_batches_of_an_earlier_life(patches: Patches) -> None:
 
     def is_next(self: AppliedBatches, node: int, incarnation: int, number: int) -> bool:
         known, last = self._last.get(node, (0, 0))
-        return number == last + 1 if incarnation == known else number == 1
+        return number == last + 1 if incarnation == known else number > 0
 
     patches.put(AppliedBatches, "is_next", is_next)
+    patches.put(Outbox, "applied", _settle_if_pending)
 
 
 @GROUP.mutant("dissertation §6.3")

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from quorate.consensus.entry import SnapshotMeta
 from quorate.consensus.raft import engine, snapshots
-from quorate.consensus.raft.messages import InstallChunk, InstallReply
+from quorate.consensus.raft.messages import InstallChunk
 from quorate.consensus.raft.state import IncomingSnapshot, RaftState
 from quorate.replication import replica
 from quorate.replication.origins import AppliedBatches
@@ -45,26 +46,14 @@ def takes_the_state_back_to_an_older_snapshot(patches: Patches) -> None:
     original = patches.put_item(engine._ON_MESSAGE, InstallChunk, on_chunk)
 
 
-@GROUP.mutant("Raft Fig. 2: acknowledged means durable")
-def confirms_a_snapshot_before_it_is_durable(patches: Patches) -> None:
-    """A follower has a snapshot when it is on its disk, not when the last piece came."""
-
-    def store_chunk(state: RaftState, incoming: IncomingSnapshot, message: InstallChunk) -> None:
-        store(state, incoming, message)
-        if message.is_last:
-            done = InstallReply(state.term, message.meta.index, 0, is_done=True)
-            state.send(incoming.sender, done)
-
-    store = patches.put(snapshots, "_store_chunk", store_chunk)
-
-
 @GROUP.mutant("Raft §7")
-def labels_snapshots_with_the_commit_index(patches: Patches) -> None:
+def names_snapshots_after_the_next_entry(patches: Patches) -> None:
     """A snapshot is named after the last entry that was applied to it."""
 
-    def meta_at(state: RaftState, _index: int) -> SnapshotMeta:
-        later: SnapshotMeta = meta(state, state.delivered_index)
-        return later
+    def meta_at(state: RaftState, index: int) -> SnapshotMeta:
+        named: SnapshotMeta = meta(state, index)
+        epoch = state.log.epoch_at(index + 1)
+        return named if epoch is None else replace(named, index=index + 1, epoch=epoch)
 
     meta = patches.put(snapshots, "meta_at", meta_at)
 

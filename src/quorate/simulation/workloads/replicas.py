@@ -132,7 +132,7 @@ class ReplicaWorkload:
         self._engine_settings = EngineSettings(
             election_timeout_ms=settings.election_timeout_ms,
             heartbeat_ms=settings.heartbeat_ms,
-            append_bytes_max=2_000,
+            append_bytes_max=settings.append_bytes_max,
             inflight_bytes_max=8_000,
             inflight_messages_max=8,
             snapshot_chunk_bytes=300,
@@ -303,7 +303,8 @@ class ReplicaWorkload:
         leading = [core for core in cores if core.leadership.established]
         return (
             len(leading) == 1
-            and {core.applied_index for core in cores} == {leading[0].statistics().engine.last_index}
+            and {core.applied_index for core in cores}
+            == {leading[0].statistics().engine.last_index}
             and len({core.machine.digest() for core in cores}) == 1
             and not self._waiting
             and not self._barriers
