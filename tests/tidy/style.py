@@ -34,7 +34,7 @@ AVOIDED_WORDS = {
 }
 RAFT_WORDS = frozenset(["term", "terms", "voted", "appendentries", "requestvote"])
 ENGINE_NEUTRAL = re.compile(
-    r"src/quorate/(consensus/(engine|entry|registry)\.py|(replication|storage|simulation)/)"
+    r"src/quorate/(consensus/(engine|entry|registry)\.py|(replication|storage|simulation(?!/mutants/))/)"
 )
 
 SLEEP_ALLOWED = ("tests/process/", "tests/conformance/")

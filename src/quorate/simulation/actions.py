@@ -17,6 +17,7 @@ from quorate.simulation.network import LinkQuality
 from quorate.simulation.units import format_duration, parse_duration_us
 
 ROT_KINDS = ("wal", "snapshot", "identity", "any")
+BLOWS = ("crash", "kill", "pause", "isolate", "isolate-inbound", "isolate-outbound", "stall-disk")
 
 
 class Action(NamedTuple):
@@ -60,6 +61,12 @@ def _parse_count(text: str) -> int:
 def _parse_rot(text: str) -> str:
     if text not in ROT_KINDS:
         raise ValueError(f"{text!r} does not rot: write one of {', '.join(ROT_KINDS)}")
+    return text
+
+
+def _parse_blow(text: str) -> str:
+    if text not in BLOWS:
+        raise ValueError(f"{text!r} is no blow: write one of {', '.join(BLOWS)}")
     return text
 
 
@@ -115,6 +122,7 @@ _NODES = _Shape("NODES", _parse_nodes, lambda nodes: ",".join(map(str, nodes)))
 _COUNT = _Shape("COUNT", _parse_count, str)
 _DURATION = _Shape("DURATION", parse_duration_us, format_duration)
 _ROT = _Shape("|".join(ROT_KINDS), _parse_rot, str)
+_BLOW = _Shape("|".join(BLOWS), _parse_blow, str)
 _PPM = _Shape("MILLIONTHSppm", _parse_ppm, lambda ppm: f"{ppm}ppm")
 _QUALITY = _Shape("QUALITY", _parse_quality, _format_quality)
 
@@ -127,6 +135,7 @@ _SHAPES: dict[str, tuple[_Shape, ...]] = {
     "pause": (_NODE,),
     "resume": (_NODE,),
     "transfer": (_NODE,),
+    "strike-leader": (_BLOW, _DURATION),
     "link-quality": (_QUALITY,),
     "slow-node": (_NODE, _QUALITY),
     "cut": (_NODE, _NODE),

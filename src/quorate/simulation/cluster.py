@@ -133,6 +133,27 @@ class VirtualCluster:
         """Leadership is handed over on purpose, if this node has it."""
         self.hosts[node].call(_transfer)
 
+    def strike_leader(self, blow: str, duration_us: int) -> None:
+        """Whoever was elected last is crashed, killed, paused or cut off, and gets over it."""
+        leaders = self.court.engine.leaders
+        if not leaders:
+            return
+        node = leaders[max(leaders)]
+        if blow == "stall-disk":
+            self.stall_disk(node, duration_us)
+            return
+        strike: Callable[[int], None] = getattr(self, blow.replace("-", "_"))
+        strike(node)
+        self.world.after(duration_us, partial(self._get_over, blow, node))
+
+    def _get_over(self, blow: str, node: int) -> None:
+        if blow in ("crash", "kill"):
+            self.restart(node)
+        elif blow == "pause":
+            self.resume(node)
+        else:
+            self.heal()
+
     # ---- network -------------------------------------------------------------------------------
 
     def link_quality(self, quality: LinkQuality) -> None:
@@ -219,11 +240,11 @@ class VirtualCluster:
         if host.alive:
             self.crash(node)
         host.disk.wipe()
+        self.court.durability.forget(node)
 
     def _harm(self, node: int) -> Host:
         host = self.hosts[node]
         host.is_harmed = True
-        self.court.durability.forget(node)
         return host
 
     def fail_sync(self, node: int) -> None:

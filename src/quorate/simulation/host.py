@@ -179,8 +179,7 @@ class Host:
             new_directory_id=self.dice.bytes(16),
             settings=settings.storage,
         )
-        if not self.is_harmed:
-            self._court.durability.on_start(self.node_id, recovered)
+        self._court.durability.on_start(self.node_id, recovered)
 
         def make_engine(name: str, **arguments: Any) -> Engine:
             engine = create_engine(name, **arguments)
@@ -368,8 +367,7 @@ class Host:
         for peer, channel, payload in turn.sends:
             self.send(self.node_id, peer, channel, payload)
         if turn.persists:
-            if not self.is_harmed:
-                self._court.durability.on_asked(self.node_id, turn.persists)
+            self._court.durability.on_asked(self.node_id, turn.persists)
             self._queue += turn.persists
             self._pump_disk()
         if turn.announce_soon:
@@ -428,8 +426,7 @@ class Host:
             return
         self._disk_busy = False
         sequence = steps[-1].sequence
-        if not self.is_harmed:
-            self._court.durability.on_confirmed(self.node_id, sequence)
+        self._court.durability.on_confirmed(self.node_id, sequence)
         self.core.persisted(sequence)
         self._pump_disk()
         self.drive()

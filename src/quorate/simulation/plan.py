@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from quorate.errors import SettingsError
-from quorate.simulation.actions import ROT_KINDS, Action
+from quorate.simulation.actions import BLOWS, ROT_KINDS, Action
 from quorate.simulation.network import LinkQuality
 from quorate.simulation.scenario import RunSettings, Scenario, Step
 from quorate.simulation.workloads.workload import Workload
@@ -27,7 +27,7 @@ from quorate.simulation.world import Dice
 MS = 1_000
 SECOND = 1_000_000
 CHECKED_EVERY = 10
-SHARE_OF_KINDS = 0.4
+SHARES_OF_KINDS = (0.1, 0.2, 0.4, 0.6)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +117,41 @@ def _pause(draft: _Draft, at_us: int) -> None:
     draft.add(at_us + draft.span(20 * MS, 3 * SECOND), "resume", node)
 
 
+def _unrest(draft: _Draft, at_us: int) -> None:
+    """One election after the other: short blows, each about as long as an election takes.
+
+    Logs part, votes split and leaders fall before they have committed anything of their own only
+    if the next blow comes before the last one is forgotten (Raft Fig. 8 needs five in a row).
+    """
+    dice = draft.dice
+    for _ in range(4 + dice.draw(16)):
+        kind, over_us = dice.draw(10), draft.span(5 * MS, SECOND)
+        if kind < 4:
+            draft.add(at_us, "strike-leader", dice.pick(BLOWS), over_us)
+        elif kind == 4:  # it stands still, and nobody can tell it what it missed
+            draft.add(at_us, "strike-leader", "pause", over_us)
+            draft.add(at_us, "strike-leader", "isolate", 2 * over_us)
+        elif kind < 7:
+            node = draft.node()
+            draft.add(at_us, dice.pick(("crash", "kill")), node)
+            draft.add(at_us + over_us, "restart", node)
+        elif kind < 9 and len(draft.nodes) > 1:
+            draft.add(at_us, "partition", *draft.halves())
+            draft.add(at_us + over_us, "heal")
+        else:
+            _quick_restarts(draft, at_us)
+        at_us += draft.span(2 * MS, SECOND)
+
+
+def _quick_restarts(draft: _Draft, at_us: int) -> None:
+    """Processes die and are back in the middle of the same election."""
+    for _ in range(2 + draft.dice.draw(8)):
+        node, over_us = draft.node(), draft.span(2 * MS, 40 * MS)
+        draft.add(at_us, draft.dice.pick(("crash", "kill")), node)
+        draft.add(at_us + over_us, "restart", node)
+        at_us += draft.span(2 * MS, 60 * MS)
+
+
 def _partition(draft: _Draft, at_us: int) -> None:
     dice, nodes = draft.dice, draft.nodes
     if len(nodes) == 1:
@@ -187,6 +222,21 @@ def _bad_links(draft: _Draft, at_us: int) -> None:
         draft.add(until_us, "link-quality", LinkQuality())
 
 
+def _distance(draft: _Draft, at_us: int) -> None:
+    """Messages take milliseconds and disks too: whatever breaks breaks in the middle of something.
+
+    On fast links nearly every crash finds a cluster that has just finished what it was asked for.
+    """
+    dice, low_us = draft.dice, draft.span(MS, 15 * MS)
+    far = LinkQuality(latency_us=(low_us, low_us * (2 + dice.draw(3))))
+    until_us = at_us + draft.span(2 * SECOND, 60 * SECOND)
+    draft.add(at_us, "link-quality", far)
+    draft.add(until_us, "link-quality", LinkQuality())
+    for node in draft.nodes:
+        draft.add(at_us, "slow-disk", node, draft.span(2, 60))
+        draft.add(until_us, "slow-disk", node, 1)
+
+
 def _transfer(draft: _Draft, at_us: int) -> None:
     for node in draft.nodes:
         draft.add(at_us, "transfer", node)
@@ -241,12 +291,14 @@ def _clocks(draft: _Draft, at_us: int) -> None:
 _KINDS: dict[str, tuple[Callable[[_Draft, int], None], str]] = {
     "crash": (_crash, "power loss at any operation of the disk, kill, restart"),
     "blackout": (_blackout, "power loss of all nodes at once"),
+    "unrest": (_unrest, "crashes, pauses, cuts and slow disks, one election after the other"),
     "pause": (_pause, "a process stands still and goes on"),
     "partition": (_partition, "two groups, one node alone, one pair, bridge, chain"),
     "one-way": (_one_way, "links dead in one direction"),
     "flapping": (_flapping, "links that come and go"),
     "clogging": (_clogging, "links that hold everything back and let go at once"),
     "links": (_bad_links, "loss, duplication, delay, reordering, damage; slow nodes"),
+    "distance": (_distance, "long ways and slow disks everywhere"),
     "transfer": (_transfer, "leadership handed over on purpose"),
     "disk": (_failing_disk, "failed syncs, unreadable files, no space"),
     "slow-disk": (_slow_disk, "slow and stalled disks"),
@@ -295,7 +347,8 @@ def draw_scenario(seed: int, wishes: Wishes, workload_of: Callable[[str], Worklo
     settings = RunSettings(
         election_timeout_ms=dice.pick((150, 300, 500)),
         heartbeat_ms=50,
-        log_keep_entries=dice.draw(30),
+        log_keep_entries=dice.pick((0, dice.draw(30))),
+        append_bytes_max=dice.pick((1, 300, 2_000, 2_000)),
         announce_at_once=dice.draw(2),
         snapshot_bytes_min=dice.pick((500, 2_000, 8_000, 30_000)),
         hints=0 if dice.chance(0.3) else 1,
@@ -317,10 +370,11 @@ def draw_scenario(seed: int, wishes: Wishes, workload_of: Callable[[str], Worklo
 
 def _draw_actions(dice: Dice, scenario: Scenario, allowed: list[str]) -> list[Action]:
     draft = _Draft(dice, scenario.nodes, scenario.duration_us)
-    chosen = [kind for kind in allowed if dice.chance(SHARE_OF_KINDS)]
+    share = dice.pick(SHARES_OF_KINDS)
+    chosen = [kind for kind in allowed if dice.chance(share)]
     if not chosen and allowed:
         chosen = [dice.pick(allowed)]
-    gap_us = dice.pick((500 * MS, 1500 * MS, 4 * SECOND))
+    gap_us = dice.pick((250 * MS, 500 * MS, 1500 * MS, 4 * SECOND))
     at_us = dice.between(0, SECOND)
     while chosen and at_us < scenario.duration_us:
         _KINDS[dice.pick(chosen)][0](draft, at_us)

@@ -55,6 +55,7 @@ class RunSettings:
         election_timeout_ms: see EngineSettings.
         heartbeat_ms: see EngineSettings.
         log_keep_entries: entries kept behind a snapshot.
+        append_bytes_max: see EngineSettings; 1: every entry travels alone.
         announce_at_once: 1: commits are announced at once.
         snapshot_bytes_min: a snapshot is due after so many bytes of log.
         hints: 1: closed connections are noticed at once.
@@ -64,6 +65,7 @@ class RunSettings:
     election_timeout_ms: int = 150
     heartbeat_ms: int = 50
     log_keep_entries: int = 20
+    append_bytes_max: int = 2_000
     announce_at_once: int = 1
     snapshot_bytes_min: int = 5_000
     hints: int = 1

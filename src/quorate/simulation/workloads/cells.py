@@ -87,21 +87,22 @@ class CellsWorkload(ReplicaWorkload):
     def plan(self, dice: Dice, scenario: Scenario) -> list[Step]:
         """Draw what the clients do: a few keys, every value written once."""
         keys = KEYS[: 1 + dice.draw(len(KEYS))]
+        floods = dice.pick((0.03, 0.03, 0.3))
         recent = dict.fromkeys(keys, "-")
         count = 0
 
         def words(dice: Dice) -> tuple[str, ...]:
             nonlocal count
-            kind, key = dice.draw(20), dice.pick(keys)
+            kind, key = dice.draw(19), dice.pick(keys)
+            if dice.chance(floods):
+                return ("flood", str(1 + dice.draw(12)))
             if kind < 6:
                 return ("read", key)
             if kind < 9:
                 return ("local", key)
-            if kind == 9:
-                return ("flood", str(1 + dice.draw(12)))
             count += 1
             old, recent[key] = recent[key], str(count)
-            if kind < 14 and dice.chance(0.9):
+            if kind < 13 and dice.chance(0.9):
                 return ("cas", key, old, str(count))
             return ("write", key, str(count))
 

@@ -135,7 +135,7 @@ class ReplicaWorkload:
         self._engine_settings = EngineSettings(
             election_timeout_ms=settings.election_timeout_ms,
             heartbeat_ms=settings.heartbeat_ms,
-            append_bytes_max=2_000,
+            append_bytes_max=settings.append_bytes_max,
             inflight_bytes_max=8_000,
             inflight_messages_max=8,
             snapshot_chunk_bytes=300,
@@ -322,9 +322,10 @@ class ReplicaWorkload:
     def judge(self) -> None:
         """Judge the whole run."""
         self.replicas_come_to_agree()
-        ids = self.identities(self._cores()[0].machine.inner)
-        self.nothing_acknowledged_is_lost(ids)
-        self.nothing_happens_twice(ids)
+        for core in self._cores():
+            ids = self.identities(core.machine.inner)
+            self.nothing_acknowledged_is_lost(ids)
+            self.nothing_happens_twice(ids)
         self.judge_history(History(sorted(self.operations, key=lambda done: done.invoked)))
 
     @abstractmethod

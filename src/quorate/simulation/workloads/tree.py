@@ -301,7 +301,7 @@ def _settings(scenario: Scenario) -> ServerSettings:
         engine=EngineSettings(
             election_timeout_ms=settings.election_timeout_ms,
             heartbeat_ms=settings.heartbeat_ms,
-            append_bytes_max=2_000,
+            append_bytes_max=settings.append_bytes_max,
             inflight_bytes_max=8_000,
             inflight_messages_max=8,
             snapshot_chunk_bytes=600,

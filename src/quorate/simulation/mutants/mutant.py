@@ -1,0 +1,119 @@
+"""Mutants: the real code with one rule taken out, to see whether the judges miss it.
+
+A judge that never objects proves nothing. So every rule that keeps the cluster safe is removed
+once, and an ordinary run, with the faults that its seed draws, must notice (acceptance TH-8;
+Paxos Made Live §5.1 seeded known bugs for the same purpose, PL-11). A mutant is a name, the rule
+that it removes in a sentence, where the rule comes from, and a patch; the modules beside this one
+hold them by subject.
+
+A patch changes modules and classes of this process, so one process hunts one mutant at a time and
+gets the original back at the end.
+
+Invariants:
+    * after ``Patches`` is left, everything is as it was before
+    * a patch makes no choice of its own: a mutant's run is as repeatable as any other
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from inspect import getattr_static
+from types import TracebackType
+from typing import Any, NamedTuple, Self
+
+from quorate.simulation.plan import Wishes
+
+_ABSENT = object()
+
+
+class Patches:
+    """Changes of modules, classes and tables that are undone, newest first, on leaving."""
+
+    def __init__(self) -> None:
+        self._undo: list[Callable[[], None]] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        while self._undo:
+            self._undo.pop()()
+
+    def put(self, owner: Any, name: str, value: Any) -> Any:
+        """Replace an attribute of a module or class; returns what stood there."""
+        original = getattr(owner, name)
+        # As it stands in the owner itself: a property or static method must come back as one.
+        own = getattr_static(owner, name) if name in vars(owner) else _ABSENT
+
+        def undo() -> None:
+            if own is _ABSENT:
+                delattr(owner, name)
+            else:
+                setattr(owner, name, own)
+
+        self._undo.append(undo)
+        setattr(owner, name, value)
+        return original
+
+    def put_item(self, table: dict[Any, Any], key: Any, value: Any) -> Any:
+        """Replace an entry of a table; returns what stood there."""
+        original = table[key]
+        self._undo.append(lambda: table.__setitem__(key, original))
+        table[key] = value
+        return original
+
+
+Patch = Callable[[Patches], None]
+
+
+class Mutant(NamedTuple):
+    """A rule that can be removed.
+
+    Attributes:
+        name: what the code does without the rule: "commits-old-terms-by-counting".
+        removes: the rule.
+        source: where it comes from.
+        patch: takes it out.
+        wishes: what its runs are like, if not like all others: (name, value) of ``Wishes``.
+    """
+
+    name: str
+    removes: str
+    source: str
+    patch: Patch
+    wishes: tuple[tuple[str, Any], ...] = ()
+
+    def narrowed(self, wishes: Wishes) -> Wishes:
+        """The caller's wishes, with the mutant's own on top."""
+        return replace(wishes, **dict(self.wishes)) if self.wishes else wishes
+
+
+class Group:
+    """Mutants of one subject, in the order in which their module defines them.
+
+    Attributes:
+        title: the subject, for reports.
+        mutants: what was registered.
+    """
+
+    def __init__(self, title: str) -> None:
+        self.title = title
+        self.mutants: list[Mutant] = []
+
+    def mutant(self, source: str, **wishes: Any) -> Callable[[Patch], Patch]:
+        """Register a patch: its name is the mutant's, its docstring the rule that it removes."""
+
+        def register(patch: Patch) -> Patch:
+            removes = " ".join((patch.__doc__ or "").split())
+            assert removes, f"{patch.__name__} does not say which rule it removes"
+            name = patch.__name__.replace("_", "-")
+            self.mutants.append(Mutant(name, removes, source, patch, tuple(wishes.items())))
+            return patch
+
+        return register
