@@ -56,7 +56,7 @@ def test_clients_really_lose_and_miss_things():
     """The runs are not idle: sessions expire, are refused, outcomes stay unknown, watches fire."""
     outcomes = [run(seed) for seed in range(1_000, 1_020)]
     for name in ("unknown", "expired", "refused", "events", "reads"):
-        assert sum(outcome.figures[name] for outcome in outcomes) > 10, name
+        assert sum(outcome.figures[name] for outcome in outcomes) > 5, name
 
 
 def test_pl_9_same_seed_same_run_and_same_text():

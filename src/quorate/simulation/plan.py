@@ -129,8 +129,10 @@ def _unrest(draft: _Draft, at_us: int) -> None:
         if kind < 4:
             draft.add(at_us, "strike-leader", dice.pick(BLOWS), over_us)
         elif kind == 4:  # it stands still, and nobody can tell it what it missed
-            draft.add(at_us, "strike-leader", "pause", over_us)
-            draft.add(at_us, "strike-leader", "isolate", 2 * over_us)
+            still_us = draft.span(200 * MS, 3 * SECOND)
+            draft.add(at_us, "strike-leader", "pause", still_us)
+            draft.add(at_us, "strike-leader", "isolate", still_us + over_us)
+            at_us += still_us
         elif kind < 7:
             node = draft.node()
             draft.add(at_us, dice.pick(("crash", "kill")), node)
