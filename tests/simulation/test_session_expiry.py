@@ -66,6 +66,21 @@ def test_nodes_that_all_stood_still_do_not_count_that_time_zk_6(ensemble):
     assert lives(ensemble, client)
 
 
+def test_standing_still_again_and_again_is_no_silence_zk_6(ensemble):
+    """ZK-6: a leader that runs a moment between many pauses has hardly listened at all."""
+    leader = ensemble.leader()
+    client = Client(ensemble, leader, timeout_ms=4_000).ready()
+    for _ in range(20):
+        for host in ensemble.hosts.values():
+            host.pause()
+        ensemble.world.run(SECOND)
+        for host in ensemble.hosts.values():
+            host.resume()
+        ensemble.world.run(20_000)
+    stay_alive(ensemble, client, 3)
+    assert lives(ensemble, client)
+
+
 def test_a_silent_session_still_expires_in_time_zk_6(ensemble):
     """ZK-6: a leader that hiccups all the time still ends silent sessions."""
     leader = ensemble.leader()

@@ -28,6 +28,8 @@ from quorate.tree.tree import Tree
 NOTICE_SESSIONS_MAX: Final = 100_000
 _PROPOSED_MAX: Final = 10_000
 _ID: Final = Struct(">q")
+_MOMENT_MS: Final = 10
+"""About one tick."""
 
 
 class SessionKeeper:
@@ -79,10 +81,15 @@ class SessionKeeper:
     # ---- hearing -------------------------------------------------------------------------------
 
     def listen(self, now_ms: int) -> None:
-        """Time passed; a gap longer than a stall was no time to listen in."""
+        """Time passed; a gap longer than a stall was no time to listen in.
+
+        It counts as one short moment, not as a stall's worth: a process that stands still again
+        and again would collect silence that it never listened to. Not as nothing: one that is
+        always late must let go of its dead sessions some day.
+        """
         passed_ms = now_ms - self._ticked_ms
         self._ticked_ms = now_ms
-        self._listened_ms += min(passed_ms, self._stall_ms)
+        self._listened_ms += passed_ms if passed_ms <= self._stall_ms else _MOMENT_MS
 
     def hear(self, session_id: int) -> None:
         """A client of this node spoke."""

@@ -55,7 +55,7 @@ class Ears:
         self.ticks = 0
         self._heard: dict[int, deque[int]] = {}
         self._attached: dict[int, int] = {}
-        self._reigns: dict[int, tuple[int, int]] = {}  # by epoch: from, to; the last goes on
+        self._reigns: dict[int, list[tuple[int, int]]] = {}  # by epoch: from, to; the last goes on
         self._epoch = 0  # of the present reign
 
     def hear(self, session_id: int) -> None:
@@ -75,9 +75,10 @@ class Ears:
         if epoch == self._epoch:
             return
         if self._epoch:
-            self._reigns[self._epoch] = (self._reigns[self._epoch][0], self.ticks)
-        if epoch:
-            self._reigns[epoch] = (self.ticks, self.ticks)
+            reigns = self._reigns[self._epoch]
+            reigns[-1] = (reigns[-1][0], self.ticks)
+        if epoch:  # perhaps again: a hand-over that is given up interrupts a reign
+            self._reigns.setdefault(epoch, []).append((self.ticks, self.ticks))
         self._epoch = epoch
 
     def silence_ms(self, session_id: int, epoch: int) -> int:
@@ -87,10 +88,15 @@ class Ears:
         """
         if epoch not in self._reigns:
             return -1
-        begin, end = self._reigns[epoch]
+        reigns = self._reigns[epoch]
         if epoch == self._epoch:
-            end = self.ticks
-        begin = max(begin, end - REASON_TICKS, self._attached.get(session_id, 0))
+            reigns = [*reigns[:-1], (reigns[-1][0], self.ticks)]
+        return max(self._silence_ms(session_id, begin, end) for begin, end in reigns)
+
+    def _silence_ms(self, session_id: int, begin: int, end: int) -> int:
+        begin = max(begin, self.ticks - REASON_TICKS, self._attached.get(session_id, 0))
+        if begin > end:
+            return 0
         heard = [at for at in self._heard.get(session_id, ()) if begin <= at <= end]
         gaps = zip([begin, *heard], [*heard, end], strict=True)
         return max(other - one for one, other in gaps) * TICK_MS
