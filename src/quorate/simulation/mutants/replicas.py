@@ -49,7 +49,9 @@ def applies_batches_of_an_earlier_life(patches: Patches) -> None:
 
     def is_next(self: AppliedBatches, node: int, incarnation: int, number: int) -> bool:
         known, last = self._last.get(node, (0, 0))
-        return number == last + 1 if incarnation == known else number > 0
+        if incarnation < known:
+            return True
+        return number == last + 1 if incarnation == known else number == 1
 
     patches.put(AppliedBatches, "is_next", is_next)
     patches.put(Outbox, "applied", _settle_if_pending)
