@@ -19,6 +19,8 @@ from zlib import crc32
 
 import pytest
 
+from quorate.simulation.workloads.machines import MachineTest
+
 PEOPLE = ("ann", "bob", "cay")
 EACH = 100
 
@@ -85,6 +87,11 @@ def money_is_constant(bank: Bank) -> str | None:
     """None, or what is wrong."""
     total = sum(bank.accounts.values())
     return None if total == EACH * len(PEOPLE) else f"there are {total} coins"
+
+
+# The same for the command line: quorate simulate run --machine examples/bank/test_bank.py:BANK
+BANK = MachineTest(Bank, any_command, invariant=money_is_constant)
+FORGETFUL = MachineTest(ForgetfulBank, any_command, invariant=money_is_constant)
 
 
 def test_money_is_neither_made_nor_lost(quorate_cluster: Any) -> None:

@@ -184,13 +184,13 @@ class QuorateCluster:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(small.failure.to_file(again), encoding="utf-8")
         story = _timeline(small.scenario, tested)
+        before = f"{len(failure.scenario.actions)} actions, {len(failure.scenario.steps)} steps"
         lines = [
             small.failure.describe(),
             f"  again    {again}",
             f"  replay   quorate_cluster.replay({str(path)!r}, {tested.name}, ...)",
             "",
-            f"The smallest scenario found in {small.runs} runs (before: "
-            f"{len(failure.scenario.actions)} actions, {len(failure.scenario.steps)} steps):",
+            f"The smallest scenario found in {small.runs} runs (before: {before}):",
             "",
             *[f"    {line}" for line in _essence(small.scenario)],
             "",
@@ -205,10 +205,13 @@ class QuorateCluster:
 def _usage_errors_are_short() -> Iterator[None]:
     """What the test's author did wrong is said in a line, without our insides."""
     __tracebackhide__ = True
+    wrong = ""
     try:
         yield
     except (UsageError, OSError) as error:
-        pytest.fail(f"quorate_cluster: {error}", pytrace=False)
+        wrong = str(error)
+    if wrong:
+        pytest.fail(f"quorate_cluster: {wrong}", pytrace=False)
 
 
 def _machine_test(machine: Any, test: dict[str, Any]) -> MachineTest:

@@ -99,7 +99,7 @@ def test_wrong_settings_exit_with_2(
 def test_settings_come_from_flag_environment_and_file(tmp_path: Path) -> None:
     """One node, three sources: the flag's port, the environment's tick, the file's timeout."""
     file = tmp_path / "quorate.toml"
-    file.write_text('tick = "3s"\nelection_timeout = "750ms"\nlisten = "127.0.0.1:1"\n')
+    file.write_text('tick = "3s"\nelection_timeout = "450ms"\nlisten = "127.0.0.1:1"\n')
     with Cluster(tmp_path, size=1, options=["--config", str(file), "--tick", "1s"]) as cluster:
         cluster.start()  # the flag --listen won, or it would not serve
         assert "tickTime=1000" in cluster.nodes[1].word("conf")

@@ -7,8 +7,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-import acceptance
 from source import Source, python_sources
+
+import acceptance
 
 PLANTED = Source.parse(
     "tests/unit/test_planted.py",

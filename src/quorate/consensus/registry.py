@@ -23,6 +23,9 @@ class EngineSettings:
         election_timeout_ms: a member that hears no leader for one to two times this campaigns.
             Too short: elections during a garbage collection or a slow fsync. Too long: a hung
             leader is noticed late (a *killed* one is noticed by its closed connection).
+        election_timeout_spread_ms: each wait is drawn from ``election_timeout_ms`` and up to this
+            much more. None: as much more as the timeout itself. Little or none makes members
+            campaign at once, again and again (docs/theory.md): for experiments.
         heartbeat_ms: an idle leader speaks this often; at most a third of the election timeout.
         append_bytes_max: most payload bytes in one replication message, so that a catch-up never
             starves heartbeats (dissertation §10.2.2).
@@ -37,6 +40,7 @@ class EngineSettings:
     """
 
     election_timeout_ms: int = 500
+    election_timeout_spread_ms: int | None = None
     heartbeat_ms: int = 100
     append_bytes_max: int = 1 << 20
     inflight_bytes_max: int = 8 << 20
@@ -53,6 +57,9 @@ class EngineSettings:
                 f"the election timeout ({self.election_timeout_ms} ms): one lost heartbeat must "
                 "not cost a leader"
             )
+        spread_ms = self.election_timeout_spread_ms
+        if spread_ms is not None and spread_ms < 0:
+            raise SettingsError(f"election timeout spread {spread_ms} ms must not be negative")
 
 
 def create_engine(

@@ -283,6 +283,14 @@ def _check(settings: NodeSettings) -> None:
         )
     if settings.tick_ms < 1:
         raise SettingsError("--tick must be at least 1ms")
+    if settings.session_timeout_min_ms < 4 * settings.election_timeout_ms:
+        # A node that is cut off answers pings until it gives its leader up, after up to twice the
+        # election timeout; a session that may end sooner could end while its client is answered.
+        raise SettingsError(
+            f"sessions may be as short as {settings.session_timeout_min_ms}ms (twice --tick), but "
+            f"--election-timeout is {settings.election_timeout_ms}ms; make --tick at least twice "
+            "the election timeout"
+        )
     if settings.connections_max < 1:
         raise SettingsError("--connections-max must be at least 1")
     used: dict[Address, str] = {}

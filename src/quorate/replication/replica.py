@@ -462,6 +462,7 @@ class Replica:
         context = self._context
         context.index = entry.index
         context.time_ms = time_ms
+        context.epoch = entry.epoch
         for sub in sub_batches:
             if not self._applied.is_next(sub.node, sub.incarnation, sub.number):
                 self._duplicates_refused += 1

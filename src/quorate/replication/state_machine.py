@@ -24,6 +24,7 @@ class ApplyContext:
         number: number of the batch within that incarnation, from 1.
         local: the batch was submitted by this very process, so somebody here awaits the result.
             The only field that differs between replicas; it must not change the state.
+        epoch: of the leadership that put the batch into the log.
     """
 
     index: int = 0
@@ -32,6 +33,7 @@ class ApplyContext:
     incarnation: int = 0
     number: int = 0
     local: bool = False
+    epoch: int = 0
 
 
 class StateMachine(Protocol):

@@ -346,7 +346,7 @@ def draw_scenario(seed: int, wishes: Wishes, workload_of: Callable[[str], Worklo
     """
     dice = Dice(seed, "plan")
     nodes = wishes.nodes or dice.pick((3, 3, 5))
-    name = wishes.workload or dice.pick(("cells",))
+    name = wishes.workload or dice.pick(("cells", "cells", "tree"))
     settings = RunSettings(
         election_timeout_ms=dice.pick((150, 300, 500)),
         heartbeat_ms=50,

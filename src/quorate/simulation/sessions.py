@@ -126,7 +126,7 @@ class Witness(Protocol):
     def on_reply(self, session: SimulatedSession, expected: Request | None, reply: Reply) -> None:
         """An answer comes in; ``expected`` is the oldest request without one."""
 
-    def on_ping(self, session: SimulatedSession, pings: int) -> None:
+    def on_ping(self, session: SimulatedSession, pings: int, zxid: int) -> None:
         """A ping is answered, with so many on their way."""
 
     def on_event(
@@ -417,7 +417,7 @@ class SimulatedSession:
         self._witness.on_told(self, reply.zxid)
         self.last_zxid = max(self.last_zxid, reply.zxid)
         if reply.xid == Xid.PING:
-            self._witness.on_ping(self, self._pings)
+            self._witness.on_ping(self, self._pings, reply.zxid)
             self._pings -= 1
             return
         self._witness.on_reply(self, self._outstanding[0] if self._outstanding else None, reply)

@@ -5,7 +5,8 @@ values for what is left. Cheap cuts come first: most of a run comes after the mo
 or belongs to clients and faults that have nothing to do with it, and every later attempt is as
 fast as what is left.
 
-    1. nothing after the failure; shorter runs; no faults, no requests, fewer clients, fewer kinds
+    1. nothing after the failure; shorter runs; snapshots sooner; no faults, no requests, fewer
+       clients, fewer kinds
     2. actions together with what undoes them, then single actions; then requests
     3. fewer nodes, usual settings, better links, rounder times
 
@@ -24,17 +25,23 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import fields, replace
+from itertools import count
 from typing import Any, NamedTuple, TypeVar
 
 from quorate.errors import UsageError
 from quorate.simulation.actions import Action, nodes_of
 from quorate.simulation.network import LinkQuality
+from quorate.simulation.properties import Kind
 from quorate.simulation.scenario import RunSettings, Scenario, Step
 from quorate.simulation.trial import Failure
 
 RUNS_MAX = 600
 GRIDS_US = (1_000_000, 100_000, 10_000, 1_000)
 GAPS_US = (100_000, 500_000, 1_000_000)
+CALM_US = 5_000_000  # for the attempts that never get well; how long matters to liveness only
+EAGER_BYTES = (1, 200)
+PROVOKED_ROUNDS = 3
+ROUNDED_MAX = 12
 MARGIN_US = 1_000
 _T = TypeVar("_T")
 
@@ -125,8 +132,11 @@ class _Shrinker:
 
     def work(self) -> None:
         """Make everything smaller until nothing gets smaller any more."""
-        while True:
+        self._cut_time()
+        for round_number in count():
             before = self._best
+            if round_number < PROVOKED_ROUNDS:
+                self._provoke()
             self._cut_time()
             self._cut_groups()
             self._cut_actions()
@@ -142,7 +152,10 @@ class _Shrinker:
         if self.state.runs >= self._runs_max:
             raise _Enough
         self._tried.add(scenario)
-        found = self._fails(scenario)
+        try:
+            found = self._fails(scenario)
+        except UsageError:  # what is left makes no scenario
+            found = None
         is_same = found is not None and found.broken.name == self.state.failure.broken.name
         if found is not None and is_same:
             self.state = Shrunk(scenario, found, self.state.runs + 1)
@@ -155,11 +168,21 @@ class _Shrinker:
     def _with(self, **changes: Any) -> bool:
         return self._try(replace(self._best, **changes))
 
+    def _provoke(self) -> None:
+        """Snapshots are due after little log: then little needs to be asked for to have one."""
+        usual = self._best.settings.snapshot_bytes_min
+        for size in (*EAGER_BYTES, max(1, usual // 4), max(1, usual // 2)):
+            if self._with(settings=replace(self._best.settings, snapshot_bytes_min=size)):
+                return
+
     # ---- less of it ----------------------------------------------------------------------------
 
     def _cut_time(self) -> None:
         """Nothing after the failure; if only the end of the run shows it, shorter runs."""
-        self._until(self.state.failure.at_us + MARGIN_US)
+        failure = self.state.failure
+        self._until(failure.at_us + MARGIN_US)
+        if failure.broken.kind is Kind.SAFETY:
+            self._with(calm_us=min(CALM_US, self._best.calm_us))
         for share in (0.05, 0.1, 0.25, 0.5, 0.75, 0.9):
             if self._until(int(self._best.duration_us * share)):
                 break
@@ -260,11 +283,11 @@ class _Shrinker:
         for grid_us in GRIDS_US:
             if self._try(_rounded(self._best, grid_us)):
                 break
-        for position, action in enumerate(self._best.actions):
+        for position, action in enumerate(self._best.actions[:ROUNDED_MAX]):
             for at_us in _rounder(action.at_us):
                 if self._put(position, action._replace(at_us=at_us)):
                     break
-        for position, step in enumerate(self._best.steps):
+        for position, step in enumerate(self._best.steps[:ROUNDED_MAX]):
             for at_us in _rounder(step.at_us):
                 steps = list(self._best.steps)
                 steps[position] = step._replace(at_us=at_us)

@@ -58,14 +58,12 @@ class Failure:
     def describe(self) -> str:
         """Which property, what it claims, what was seen and when, in a few lines."""
         broken = self.broken
-        return "\n".join(
-            [
-                f"VIOLATION in seed {self.seed}: {broken.name} ({broken.kind.value}; "
-                f"{broken.source})",
-                f"  claim    {broken.claim}",
-                f"  seen     {_below(self.detail)}",
-                f"  when     {self.moment()}, {self.events:,} events",
-            ]
+        what = f"{broken.name} ({broken.kind.value}; {broken.source})"
+        return (
+            f"VIOLATION in seed {self.seed}: {what}\n"
+            f"  claim    {broken.claim}\n"
+            f"  seen     {_below(self.detail)}\n"
+            f"  when     {self.moment()}, {self.events:,} events"
         )
 
     def moment(self) -> str:

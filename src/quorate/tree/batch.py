@@ -7,7 +7,7 @@ sent them; nothing is encoded again on the way to the leader, the log and apply.
     OPEN      kind u8 | connection u64 | timeout_ms u32 | password 16 bytes | identities
     ATTACH    kind u8 | session i64 | connection u64 | timeout_ms u32 | password 16 | identities
     IDENTITY  kind u8 | session i64 | connection u64 | identities
-    EXPIRE    kind u8 | as_of_ms i64 | count u32 | count * (session i64 | node u32
+    EXPIRE    kind u8 | as_of_ms i64 | epoch u64 | count u32 | count * (session i64 | node u32
               | incarnation u64 | connection u64)
     REAP      kind u8 | count u32 | count * (path: length u32, bytes)
     identities    count u8 | count * (scheme: length u16, UTF-8 | id: length u16, UTF-8)
@@ -15,9 +15,9 @@ sent them; nothing is encoded again on the way to the leader, the log and apply.
 Connections are numbers of the node that sent the batch; apply adds node and incarnation.
 Credentials are never in a batch: an identity is the digest, not the password.
 
-EXPIRE says what its proposer knew: at which time of the log, and by whom each session was held.
-A proposal that arrives late (its node lost its leadership and the batch travelled on to the next
-leader) or crosses a new attachment of the session does nothing.
+EXPIRE says what its proposer knew: at which time of the log, leading in which epoch, and by whom
+each session was held. A proposal that travelled on to the next leader, arrives late or crosses a
+new attachment of the session does nothing.
 
 Invariant: ``read_run`` gives either a run whose every field lies within the payload, or an error;
 frames inside a run are checked where they enter (``protocol/connection.py``).
@@ -47,7 +47,7 @@ FRAMES_HEAD = Struct(">BqQI")
 _OPEN_HEAD = Struct(">BQI16s")
 _ATTACH_HEAD = Struct(">BqQI16s")
 _IDENTITY_HEAD = Struct(">BqQ")
-_EXPIRE_HEAD = Struct(">BqI")
+_EXPIRE_HEAD = Struct(">BqQI")
 _HELD = Struct(">qIQQ")
 _REAP_HEAD = Struct(">BI")
 _PATH_LENGTH = Struct(">I")
@@ -106,6 +106,7 @@ class Expire(NamedTuple):
 
     as_of_ms: int
     sessions: tuple[Held, ...]
+    epoch: int = 0
 
 
 class Reap(NamedTuple):
@@ -138,9 +139,9 @@ def encode_run(run: Run) -> bytes:
         case AddIdentities(session_id, connection, identities):
             head = _IDENTITY_HEAD.pack(IDENTITY, session_id, connection)
             return head + _encode_identities(identities)
-        case Expire(as_of_ms, sessions):
+        case Expire(as_of_ms, sessions, epoch):
             assert len(sessions) <= _EXPIRE_MAX
-            head = _EXPIRE_HEAD.pack(EXPIRE, as_of_ms, len(sessions))
+            head = _EXPIRE_HEAD.pack(EXPIRE, as_of_ms, epoch, len(sessions))
             return head + b"".join(_HELD.pack(*held) for held in sessions)
         case Reap(paths):
             parts = [_REAP_HEAD.pack(REAP, len(paths))]
@@ -245,13 +246,13 @@ def _read_identity(payload: bytes, position: int) -> tuple[Run, int]:
 
 
 def _read_expire(payload: bytes, position: int) -> tuple[Run, int]:
-    _kind, as_of_ms, count = _EXPIRE_HEAD.unpack_from(payload, position)
+    _kind, as_of_ms, epoch, count = _EXPIRE_HEAD.unpack_from(payload, position)
     start = position + _EXPIRE_HEAD.size
     end = start + count * _HELD.size
     if end > len(payload):
         raise RemoteProtocolError("a batch ends in the middle of a run")
     sessions = tuple(Held(*fields) for fields in _HELD.iter_unpack(payload[start:end]))
-    return Expire(as_of_ms, sessions), end
+    return Expire(as_of_ms, sessions, epoch), end
 
 
 def _read_reap(payload: bytes, position: int) -> tuple[Run, int]:

@@ -160,7 +160,7 @@ class Client:
     @property
     def is_idle(self) -> bool:
         """Nothing waits: a read may be answered where it arrives."""
-        return not (self.pending or self.held or self.full)
+        return not (self.pending or self.held or self.full) and self.session is not None
 
     def take_in(self, kind: Piece, frames: bytes, desk: Desk) -> None:
         """Take a request (or a run of writes) that arrived."""

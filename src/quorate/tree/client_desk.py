@@ -139,7 +139,7 @@ class ClientDesk:
         self.now_ms = now_ms
         self._figures.bytes_in += len(data)
         if client.session is not None:
-            self._keeper.hear(client.session.session_id, now_ms)
+            self._keeper.hear(client.session.session_id)
         for kind, piece in client.bytes_in.receive(data):
             if client.ended:
                 return
@@ -246,6 +246,9 @@ class ClientDesk:
             return
         timeout_ms = self.settings.negotiate_timeout_ms(request.timeout_ms)
         client.timeout_ms = timeout_ms
+        if self._is_unserved_too_long(timeout_ms):
+            self._close(client)  # nobody leads: in the queue for the log this would only pile up
+            return
         identities: tuple[Identity, ...] = (("ip", client.address),)
         session_id = request.session_id
         if session_id == 0:
@@ -476,13 +479,19 @@ class ClientDesk:
             if client is not None:
                 self._close(client)
 
-    def _let_clients_go(self, unserved_ms: int) -> None:
+    def _let_clients_go(self) -> None:
         """Nobody leads: close those who have waited for a third of their timeout."""
-        shortest_ms = self.settings.session_timeout_min_ms
         for client in list(self._clients.values()):
             is_waiting = client.timeout_ms > 0  # others may still ask four-letter words
-            if is_waiting and unserved_ms >= max(client.timeout_ms, shortest_ms) // 3:
+            if is_waiting and self._is_unserved_too_long(client.timeout_ms):
                 self._close(client)
+
+    def _is_unserved_too_long(self, timeout_ms: int) -> bool:
+        """Whether nobody has led for so long that a client with this timeout must move."""
+        since_ms = self._unserved_since_ms
+        if since_ms is None:
+            return False
+        return self.now_ms - since_ms >= max(timeout_ms, self.settings.session_timeout_min_ms) // 3
 
     def _asks_too_much(self, client: Client) -> bool:
         return (

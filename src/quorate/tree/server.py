@@ -236,7 +236,7 @@ class CoordinationServer:
                 turn.sends.append((leader, Channel.NOTICE, notice))
 
     def _on_leadership(self, leadership: Leadership) -> None:
-        self.service.set_leading(leadership.established, self._now_ms)
+        self.service.set_leading(leadership.established, self._now_ms, leadership.epoch)
         self.service.set_serving(self.is_serving(), self._now_ms)
 
     # ---- looking in ----------------------------------------------------------------------------

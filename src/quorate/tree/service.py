@@ -69,17 +69,18 @@ class ClientService(ClientDesk):
             if due[connection] > now_ms:
                 break
             self._close(self._clients[connection])
+        self._keeper.listen(now_ms)
         for run in self._keeper.proposals(self.tree, now_ms):
             self._submit_run(run)
         if self._unserved_since_ms is not None:
-            self._let_clients_go(now_ms - self._unserved_since_ms)
+            self._let_clients_go()
 
-    def set_leading(self, leading: bool, now_ms: int) -> None:
+    def set_leading(self, leading: bool, now_ms: int, epoch: int = 0) -> None:
         """This node leads (established) or does not; a new leader knows of no silence yet."""
         self.now_ms = now_ms
         if leading:
-            if not self._keeper.is_leading:
-                self._keeper.lead(self.tree, now_ms)
+            if not self._keeper.is_leading or self._keeper.epoch != epoch:
+                self._keeper.lead(self.tree, now_ms, epoch)
         else:
             self._keeper.follow()
 
@@ -93,7 +94,7 @@ class ClientService(ClientDesk):
         Raises:
             RemoteProtocolError: malformed; close that peer's link. Nothing happened.
         """
-        self._keeper.receive_notice(data, now_ms)
+        self._keeper.receive_notice(data)
 
     # ---- StateMachine --------------------------------------------------------------------------
 
@@ -103,7 +104,7 @@ class ClientService(ClientDesk):
         Raises:
             RemoteProtocolError: the payload is no batch, which only a bug can commit.
         """
-        self._keeper.log_time(context.time_ms, self.now_ms)
+        self._keeper.log_time(context.time_ms)
         position, end = 0, len(payload)
         while position < end:
             if payload[position] == FRAMES:
@@ -131,7 +132,7 @@ class ClientService(ClientDesk):
         self._in_log_bytes = self._in_log_runs = 0
         self.tree.restore(chunks)
         if self._keeper.is_leading:
-            self._keeper.lead(self.tree, self.now_ms)
+            self._keeper.lead(self.tree, self.now_ms, self._keeper.epoch)
 
     def digest(self) -> int:
         """The tree's digest."""
@@ -142,7 +143,7 @@ class ClientService(ClientDesk):
     ) -> None:
         tree = self.tree
         owner = Owner(context.node, context.incarnation, number)
-        self._keeper.applied(session_id, self.now_ms)
+        self._keeper.applied(session_id)
         client = self._clients.get(number) if context.local else None
         request = None
         if context.local:
@@ -187,7 +188,7 @@ class ClientService(ClientDesk):
         session = self.tree.open_session(
             run.password, run.timeout_ms, owner, run.identities, context.time_ms
         )
-        self._keeper.attached(session.session_id, run.timeout_ms, self.now_ms)
+        self._keeper.attached(session.session_id, run.timeout_ms)
         client = self._clients.get(run.connection) if context.local else None
         if client is not None:
             self._welcome(client, session)
@@ -206,7 +207,7 @@ class ClientService(ClientDesk):
             return
         if former is not None and former != owner:
             self._close_attachment(former)
-        self._keeper.attached(session.session_id, run.timeout_ms, self.now_ms)
+        self._keeper.attached(session.session_id, run.timeout_ms)
         client = self._clients.get(run.connection) if context.local else None
         if client is not None:
             self._welcome(client, session)
@@ -228,6 +229,8 @@ class ClientService(ClientDesk):
         client.advance(self)
 
     def _apply_expire(self, run: Expire, context: ApplyContext) -> None:
+        if run.epoch != context.epoch:
+            return  # found by an earlier leader: the present one may have heard them since
         for session_id, *holder in run.sessions:
             session = self.tree.sessions.get(session_id)
             if session is None or session.owner != tuple(holder):

@@ -74,6 +74,15 @@ class ServiceSettings:
         return max(1, min(self.notice_interval_ms, self.session_timeout_min_ms // 8))
 
     @property
+    def stall_ms(self) -> int:
+        """A tick that comes later than this after the one before: the process stood still.
+
+        An eighth of the shortest timeout leaves room for a long hiccup; the rest of such a gap is
+        no time in which a session could have been heard.
+        """
+        return max(1, self.session_timeout_min_ms // 8)
+
+    @property
     def clock_bucket_ms(self) -> int:
         """Granularity of expiry: a small part of the shortest timeout."""
         return max(1, min(100, self.session_timeout_min_ms // 20))

@@ -62,6 +62,7 @@ def test_cluster_as_text_or_as_table(tmp_path: Path) -> None:
         ({"log_level": "loud"}, {}, "", "choose one of debug"),
         ({"super_digest": "root"}, {}, "", "super:<base64"),
         ({"id": "0"}, {}, "", "start at 1"),
+        ({"tick": "900ms"}, {}, "", "at least twice the election timeout"),
     ],
 )
 def test_refusals_name_the_source_and_the_way_out(

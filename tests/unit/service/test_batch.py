@@ -29,7 +29,10 @@ RUNS = st.lists(
     | st.builds(Attach, SESSION, U64, U32, PASSWORD, IDENTITIES)
     | st.builds(AddIdentities, SESSION, U64, IDENTITIES)
     | st.builds(
-        Expire, SESSION, st.lists(st.builds(Held, SESSION, U32, U64, U64), max_size=4).map(tuple)
+        Expire,
+        SESSION,
+        st.lists(st.builds(Held, SESSION, U32, U64, U64), max_size=4).map(tuple),
+        U64,
     )
     | st.builds(Reap, st.lists(st.binary(max_size=9), max_size=4).map(tuple)),
     max_size=6,

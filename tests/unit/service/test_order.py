@@ -157,6 +157,21 @@ def test_requests_behind_the_handshake_are_answered_after_it(cluster, frames):
     assert xids(client.replies()) == [1, 2]
 
 
+def test_a_read_right_behind_the_handshake_waits_for_the_session(cluster, frames):
+    """The first request may be a read, in the chunk of the handshake or in the next one."""
+    writer = cluster.connected()
+    writer.ask(frames.create(1, b"/a", b"x"))
+    for split in (False, True):
+        client = cluster.client()
+        client.send(frames.connect() + (b"" if split else frames.get(1, b"/a")))
+        if split:
+            client.send(frames.get(1, b"/a"))
+        assert client.received == b""
+        cluster.run()
+        client.received = client.received[41:]
+        assert [(reply.xid, reply.data) for reply in client.replies()] == [(1, b"x")]
+
+
 def test_many_reads_before_a_write_are_answered_before_it(cluster, frames):
     """Reads beyond the bound hold the write back, and all see the state before it."""
     client = cluster.connected()

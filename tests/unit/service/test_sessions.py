@@ -195,7 +195,7 @@ def test_a_leader_without_knowledge_of_the_logs_time_expires_all_the_same(make_c
     client = cluster.connected(timeout_ms=4_000)
     service = cluster.service()
     service.set_leading(True, cluster.now_ms)
-    service._keeper.log_time(0, cluster.now_ms)
+    service._keeper.log_time(0)
     cluster.pass_ms(8_000)
     assert client.closed
 
@@ -220,6 +220,23 @@ def test_clients_are_let_go_in_time_when_nobody_leads(make_cluster, frames):
     cluster.service().set_serving(True, cluster.now_ms)
     cluster.pass_ms(20_000)
     assert not patient.closed
+
+
+def test_handshakes_do_not_pile_up_while_nobody_leads(make_cluster, frames):
+    """TH-5: a node cut off for long lets clients go at once, and queues nothing for the log."""
+    cluster = make_cluster()
+    service = cluster.service()
+    service.set_serving(False, cluster.now_ms)
+    early = cluster.client()
+    early.send(frames.connect(timeout_ms=6_000))
+    assert service.take_batch() is not None
+    cluster.pass_ms(2_100)
+    for _ in range(100):
+        client = cluster.client()
+        client.send(frames.connect(timeout_ms=6_000))
+        cluster.flush()
+        assert client.closed
+    assert service.take_batch() is None
 
 
 def test_a_restored_service_lets_its_clients_go(make_cluster, frames):

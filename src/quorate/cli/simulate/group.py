@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import click
 
-from quorate.cli.simulate import lists, run, scenarios
+from quorate.cli.simulate import lists, mutants, run, scenarios
 
 
 class _InOrder(click.Group):
@@ -35,6 +35,7 @@ quorate simulate run --seeds 100         try a hundred seeds on all cores
 quorate simulate run --first-seed 7      try one
 quorate simulate replay FILE --trace     see what happens in a scenario
 quorate simulate shrink FILE             the same failure from as little as possible
+quorate simulate mutants                 take every rule away and see it missed
 """
 
 
@@ -46,5 +47,6 @@ def command() -> None:
 command.add_command(run.command)
 command.add_command(scenarios.replay)
 command.add_command(scenarios.shrink)
+command.add_command(mutants.command)
 command.add_command(lists.properties)
 command.add_command(lists.faults)

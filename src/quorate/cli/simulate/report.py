@@ -209,7 +209,11 @@ def write_scenario(path: Path, failure: Failure, identity: Identity) -> str:
 
 def counts(scenario: Scenario) -> str:
     """How big a scenario is."""
-    return (
-        f"{len(scenario.actions)} actions, {len(scenario.steps)} steps, {scenario.nodes} nodes, "
-        f"{scenario.clients} clients, {format_duration(scenario.duration_us)}"
-    )
+    sizes = [
+        (len(scenario.actions), "action"),
+        (len(scenario.steps), "step"),
+        (scenario.nodes, "node"),
+        (scenario.clients, "client"),
+    ]
+    words = [f"{size} {word}{'' if size == 1 else 's'}" for size, word in sizes]
+    return ", ".join([*words, format_duration(scenario.duration_us)])

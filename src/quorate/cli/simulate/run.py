@@ -43,6 +43,11 @@ class _Runs:
         """Of real time, so far."""
         return time.monotonic() - self._start
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether every seed gave a verdict; otherwise the digest is that of whoever was first."""
+        return len(self.tally.digests) == self.seeds
+
     def _identity(self, first_seed: int, seeds: int) -> Identity:
         words = ["run", "--first-seed", str(first_seed), "--seeds", str(seeds)]
         return Identity([*words, *self._fixed])
@@ -85,6 +90,7 @@ class _Runs:
             "about": ", ".join(self.facts),
             **self.tally.speed(self.seconds),
             **self.tally.as_dict(),
+            "digest": self.tally.digest if self.is_whole else None,
         }
 
 
@@ -145,7 +151,7 @@ def _report(runs: _Runs, notes: list[str], *, as_json: bool) -> None:
         click.echo(json.dumps(runs.as_dict(), indent=2))
         return
     tally = runs.tally
-    last = runs.line(tally.digest)
+    last = runs.line(tally.digest if runs.is_whole else "")
     if runs.seeds == 1:
         click.echo(last)
     click.echo()
@@ -161,7 +167,7 @@ def _report(runs: _Runs, notes: list[str], *, as_json: bool) -> None:
 def _verdict(runs: _Runs) -> str:
     tried, broken = len(runs.tally.digests), len(runs.tally.failures)
     seeds = "1 seed" if tried == 1 else f"{tried:,} seeds"
-    if tried < runs.seeds:
+    if not runs.is_whole:
         seeds += f" (of {runs.seeds:,})"
     if not broken:
         return f"{seeds}, no violation"

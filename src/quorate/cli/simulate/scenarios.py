@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 from pathlib import Path
 from typing import Any
 
@@ -147,7 +146,8 @@ def shrink(
     click.echo(f"before: {counts(scenario)}")
     click.echo(f"after:  {counts(small.scenario)} ({small.runs} runs)\n")
     click.echo(f"{format_scenario(small.scenario)}")
-    click.echo(violation_words(failure, "", shlex.join([path, *_machine_words(machine)])))
+    click.echo(failure.describe())
+    click.echo(f"  replay   {identity.command}")
 
 
 def _scenario(file: Path | None, seed: int | None, options: dict[str, Any]) -> Scenario:

@@ -257,9 +257,12 @@ class RaftState:
     # ---- terms and roles -----------------------------------------------------------------------
 
     def reset_election_timer(self) -> None:
-        """Start waiting anew, for a freshly drawn time in [T, 2T) (§5.2)."""
+        """Start waiting anew, for a freshly drawn time, [T, 2T) unless set otherwise (§5.2)."""
         timeout = self.settings.election_timeout_ms
-        self.election_timeout_ms = timeout + self.draw(timeout)
+        spread = self.settings.election_timeout_spread_ms
+        if spread is None:
+            spread = timeout
+        self.election_timeout_ms = timeout + (self.draw(spread) if spread else 0)
         self.election_deadline_ms = self.now_ms + self.election_timeout_ms
 
     def set_vote(self, term: int, voted_for: int) -> None:

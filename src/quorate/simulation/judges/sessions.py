@@ -98,8 +98,9 @@ class SessionJudge:
         if zxid > self.shown:
             self.shown = zxid
 
-    def on_ping(self, session: SimulatedSession, pings: int) -> None:
+    def on_ping(self, session: SimulatedSession, pings: int, zxid: int) -> None:
         """A ping is answered."""
+        self.ended_sessions_are_silent(session, "a ping", zxid)
         self.pings_are_answered_once(session, pings)
 
     def on_reply(self, session: SimulatedSession, expected: Request | None, reply: Reply) -> None:
@@ -111,15 +112,16 @@ class SessionJudge:
         if verb == "watches":
             self._watch_again(session, request.ask.version, reply.zxid)
             return
-        self.ended_sessions_are_silent(session, request, reply)
+        if reply.error == 0 and verb != "close":
+            self.ended_sessions_are_silent(session, repr(request), reply.zxid)
         if verb in READS:
             self.reads_show_the_tree_at_their_zxid(request, reply)
             return
         self.answers_are_newer_than_what_was_shown(request, reply)
         if verb in WRITES:
-            self.replies_are_what_the_log_says(request, reply)
             if request.ask.flags & SEQUENTIAL and reply.error == 0:
                 self.sequential_names_ascend(reply.path(), reply.zxid)
+            self.replies_are_what_the_log_says(request, reply)
 
     def on_watching(self, session: SimulatedSession, watch: Watch, zxid: int) -> None:  # noqa: ARG002
         """A watch is left."""
@@ -317,15 +319,13 @@ class SessionJudge:
 
     @safety("ZooKeeper §2.2; acceptance ZK-6")
     def ended_sessions_are_silent(
-        self, session: SimulatedSession, request: Request, reply: Reply
+        self, session: SimulatedSession, what: str, zxid: int
     ) -> str | None:
         """Nothing succeeds for a session at or after its end, but the close that ended it."""
         end = self.log.ended.get(session.session_id)
-        if end is None or reply.error or reply.zxid < end:
+        if end is None or zxid < end:
             return None
-        if request.ask.verb == "close" and reply.zxid == end:
-            return None
-        return f"{request} succeeds at {reply.zxid}; its session was over at {end}"
+        return f"{what} of {session.describe()} succeeds at {zxid}; the session was over at {end}"
 
 
 def _shape(facts: Facts) -> tuple[int, ...]:

@@ -26,9 +26,9 @@ from quorate.tree.server import CoordinationServer, ServerTurn
 
 TICK_MS: Final = 10
 HEARD_EVERY_TICKS: Final = 5
-HEARD_MAX: Final = 200
-LATE_MS: Final = 1_000
-"""How long a proposal may take beyond half a timeout, which the log allows it."""
+HEARD_MAX: Final = 300
+REASON_TICKS: Final = 1_500
+"""How far back a silence may lie: timeouts are shorter, and proposals take their time."""
 
 _SESSION_BYTES: Final = 8
 
@@ -54,8 +54,9 @@ class Ears:
     def __init__(self) -> None:
         self.ticks = 0
         self._heard: dict[int, deque[int]] = {}
-        self._reigns: list[tuple[int, int]] = []  # past ones: from, to
-        self._leads_since: int | None = None
+        self._attached: dict[int, int] = {}
+        self._reigns: dict[int, tuple[int, int]] = {}  # by epoch: from, to; the last goes on
+        self._epoch = 0  # of the present reign
 
     def hear(self, session_id: int) -> None:
         """A sign of life came in."""
@@ -65,27 +66,34 @@ class Ears:
         if not heard or self.ticks - heard[-1] >= HEARD_EVERY_TICKS:
             heard.append(self.ticks)
 
-    def lead(self, *, leads: bool) -> None:
-        """It leads now, or not."""
-        since = self._leads_since
-        if leads and since is None:
-            self._leads_since = self.ticks
-        elif not leads and since is not None:
-            self._reigns.append((since, self.ticks))
-            self._leads_since = None
+    def attach(self, session_id: int) -> None:
+        """A session was opened or attached: no silence began before."""
+        self._attached[session_id] = self.ticks
 
-    def silence_ms(self, session_id: int, recent_ms: int) -> int:
-        """The longest time that it led and heard nothing, ending not longer ago than this."""
-        now, longest = self.ticks, 0
-        reigns = list(self._reigns)
-        if self._leads_since is not None:
-            reigns.append((self._leads_since, now))
-        for begin, end in reigns:
-            heard = [at for at in self._heard.get(session_id, ()) if begin <= at <= end]
-            for one, other in zip([begin, *heard], [*heard, end], strict=True):
-                if now - other <= recent_ms // TICK_MS:
-                    longest = max(longest, other - one)
-        return longest * TICK_MS
+    def lead(self, epoch: int) -> None:
+        """It leads in this epoch now; 0: it does not lead."""
+        if epoch == self._epoch:
+            return
+        if self._epoch:
+            self._reigns[self._epoch] = (self._reigns[self._epoch][0], self.ticks)
+        if epoch:
+            self._reigns[epoch] = (self.ticks, self.ticks)
+        self._epoch = epoch
+
+    def silence_ms(self, session_id: int, epoch: int) -> int:
+        """The longest time that it led in this epoch and heard nothing; -1: it did not lead.
+
+        What lies too far back is no reason any more.
+        """
+        if epoch not in self._reigns:
+            return -1
+        begin, end = self._reigns[epoch]
+        if epoch == self._epoch:
+            end = self.ticks
+        begin = max(begin, end - REASON_TICKS, self._attached.get(session_id, 0))
+        heard = [at for at in self._heard.get(session_id, ()) if begin <= at <= end]
+        gaps = zip([begin, *heard], [*heard, end], strict=True)
+        return max(other - one for one, other in gaps) * TICK_MS
 
 
 class ObservedServer(CoordinationServer):
@@ -122,7 +130,8 @@ class ObservedServer(CoordinationServer):
         """Note whether it leads."""
         turn = super().take()
         if turn.leadership is not None:
-            self._ears.lead(leads=turn.leadership.established)
+            leads = turn.leadership.established
+            self._ears.lead(turn.leadership.epoch if leads else 0)
         return turn
 
 
@@ -161,13 +170,20 @@ class TreeLog:
                 owner = (node, incarnation, run.connection)
                 session_id = self.model.open_session()
                 self.sessions[session_id] = ModelSession(run.password, run.timeout_ms, owner)
+                self._attach(session_id)
             elif isinstance(run, Attach):
                 session = self.sessions.get(run.session_id)
                 if session is not None and session.password == run.password:
                     session.owner = (node, incarnation, run.connection)
                     session.timeout_ms = run.timeout_ms
+                    self._attach(run.session_id)
             elif isinstance(run, Expire):
                 self._expire(run, context)
+
+    def _attach(self, session_id: int) -> None:
+        """An attachment is a sign of life to everybody, through the log."""
+        for ears in self.ears.values():
+            ears.attach(session_id)
 
     def _frames(self, run: Frames, owner: tuple[int, int, int]) -> None:
         frames, at = run.frames, 0
@@ -189,13 +205,14 @@ class TreeLog:
                     self._end(run.session_id)
 
     def _expire(self, run: Expire, context: ApplyContext) -> None:
-        for session_id, *holder in run.sessions:
+        for session_id, *holder in run.sessions if run.epoch == context.epoch else ():
             session = self.sessions.get(session_id)
             if session is None or session.owner != tuple(holder):
                 continue
             if context.time_ms > run.as_of_ms + session.timeout_ms // 2:
                 continue
-            self.only_silence_ends_a_session(session_id, (context.node, context.incarnation))
+            proposer = (context.node, context.incarnation)
+            self.only_silence_ends_a_session(session_id, proposer, context.epoch)
             self.expired += 1
             self.model.end_session(session_id)
             self._end(session_id)
@@ -219,16 +236,22 @@ class TreeLog:
         return None if request.outcome is None else f"{request} is applied a second time"
 
     @safety("ZooKeeper §2.2; faults: clock jump, pause")
-    def only_silence_ends_a_session(self, session_id: int, proposer: tuple[int, int]) -> str | None:
-        """A session expires only if who says so led, listened and heard nothing for its timeout.
+    def only_silence_ends_a_session(
+        self, session_id: int, proposer: tuple[int, int], epoch: int
+    ) -> str | None:
+        """A session expires only if its leader of the day listened and heard nothing for a timeout.
 
-        In that node's own time: its clock may drift, jump or have stood still.
+        In that node's own time: its clock may drift or jump, and it may have stood still. A leader
+        that was replaced has no say any more, however its proposal found its way into the log.
         """
         timeout_ms = self.sessions[session_id].timeout_ms
-        silence_ms = self.ears[proposer].silence_ms(session_id, timeout_ms // 2 + LATE_MS)
+        silence_ms = self.ears[proposer].silence_ms(session_id, epoch)
         if silence_ms >= timeout_ms:
             return None
+        what = f"session {session_id:#x} with a timeout of {timeout_ms} ms expires"
+        if silence_ms < 0:
+            return f"{what}; node {proposer[0]}, which proposed it, does not lead epoch {epoch}"
         return (
-            f"session {session_id:#x} with a timeout of {timeout_ms} ms expires; node "
-            f"{proposer[0]}, which proposed it, was without a sign of it for {silence_ms} ms"
+            f"{what}; node {proposer[0]}, which proposed it, was without a sign of it for "
+            f"{silence_ms} ms"
         )

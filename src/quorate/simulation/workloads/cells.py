@@ -17,10 +17,11 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 from zlib import crc32
 
+from quorate.checking.explain import explain
 from quorate.checking.history import History, Operation
 from quorate.checking.linearizability import check
 from quorate.checking.models.catalogue import model_named
-from quorate.checking.verdict import Answer, Budget
+from quorate.checking.verdict import Budget
 from quorate.replication.state_machine import ApplyContext
 from quorate.simulation.properties import safety
 from quorate.simulation.scenario import Scenario, Step
@@ -190,11 +191,12 @@ class CellsWorkload(ReplicaWorkload):
     def answers_are_linearizable(self, history: History) -> str | None:
         """One order of all operations explains every answer and keeps real time."""
         budget = Budget(configurations_max=CONFIGURATIONS_MAX)
-        verdict = check(history, model_named("cas-map"), budget=budget)
-        if verdict.answer is not Answer.NOT_LINEARIZABLE:
+        model = model_named("cas-map")
+        verdict = check(history, model, budget=budget)
+        if verdict.counterexample is None:
             self._undecided = len(verdict.undecided)
             return None
-        return f"no order explains the answers\n{verdict.counterexample}"
+        return f"no order explains them\n{explain(verdict.counterexample, model)}"
 
     def figures(self) -> dict[str, int]:
         """What was done."""

@@ -30,11 +30,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from quorate.checking.explain import explain
 from quorate.checking.history import History, Operation
 from quorate.checking.linearizability import check
 from quorate.checking.model import Model
 from quorate.checking.models.catalogue import model_named
-from quorate.checking.verdict import Answer, Budget
+from quorate.checking.verdict import Budget
 from quorate.errors import UsageError
 from quorate.replication.state_machine import ApplyContext, StateMachine
 from quorate.simulation.properties import Violation, safety
@@ -401,6 +402,6 @@ class MachineWorkload(ReplicaWorkload):
         """One order of all operations explains every answer and keeps real time."""
         verdict = check(history, model, budget=Budget(configurations_max=CONFIGURATIONS_MAX))
         self._undecided = len(verdict.undecided)
-        if verdict.answer is not Answer.NOT_LINEARIZABLE:
+        if verdict.counterexample is None:
             return None
-        return f"no order explains the answers\n{verdict.counterexample}"
+        return f"no order explains them\n{explain(verdict.counterexample, model)}"

@@ -45,6 +45,7 @@ class Call:
         words: what was asked.
         node: where.
         life: of the node.
+        floor: how many commands were known to some client to have taken effect when it began.
         invoked: position in the history.
         identity: number of the request, unique in the run.
         done: what the client does next.
@@ -52,7 +53,8 @@ class Call:
     """
 
     __slots__ = (
-        "client", "done", "identity", "invoked", "invoked_us", "is_over", "life", "node", "words",
+        "client", "done", "floor", "identity", "invoked", "invoked_us", "is_over", "life", "node",
+        "words",
     )  # fmt: skip
 
     def __init__(
@@ -63,7 +65,7 @@ class Call:
         self.node = host.node_id
         self.life = host.life
         self.done = done
-        self.invoked = self.invoked_us = self.identity = 0
+        self.floor = self.invoked = self.invoked_us = self.identity = 0
         self.is_over = False
 
 
@@ -89,6 +91,7 @@ class ReplicaWorkload:
         self._barriers: dict[int, Call] = {}
         self._positions = 0
         self._requests = 0
+        self._newest = 0  # most commands that any client knows to have taken effect
         self._reads = self._unknown = self._installs = 0
 
     # ---- what a state machine adds -------------------------------------------------------------
@@ -186,6 +189,7 @@ class ReplicaWorkload:
         call.identity = self._requests
         self._positions += 1
         call.invoked, call.invoked_us = self._positions, self._world.now_us
+        call.floor = self._newest
         host.call(partial(self._ask, call))
         if not call.is_over:
             self._world.after(PATIENCE_US, partial(self._give_up, call))
@@ -214,6 +218,9 @@ class ReplicaWorkload:
         local = (call.node, call.life, position)
         self.sessions_never_go_back(call.client, local)
         call.client.seen = local
+        if not self.is_local(call.words):
+            self.reads_are_never_stale(call, position)
+            self._newest = max(self._newest, position)
         self._reads += 1
         self._finish(call, self.read(machine, call.words))
 
@@ -263,8 +270,10 @@ class ReplicaWorkload:
                 self.results_go_to_who_asked(host.node_id, number, call is not None)
                 assert call is not None
                 self.acknowledged.append(call.identity)
+                position = self.position(core.machine.inner)
+                self._newest = max(self._newest, position)
                 if not call.is_over:
-                    call.client.seen = (call.node, call.life, self.position(core.machine.inner))
+                    call.client.seen = (call.node, call.life, position)
                     self._finish(call, result)
         for token in turn.released:
             assert isinstance(token, int)
@@ -367,6 +376,16 @@ class ReplicaWorkload:
                 f"client {client.number} is at {now[2]} on node {now[0]}, it saw {client.seen[2]}"
             )
         return None
+
+    @safety("dissertation §6.4")
+    def reads_are_never_stale(self, call: Call, position: int) -> str | None:
+        """A linearizable read sees all that any client knew to be done when it was asked."""
+        if position >= call.floor:
+            return None
+        return (
+            f"client {call.client.number} reads {' '.join(call.words)} at node {call.node} after "
+            f"{position} commands; {call.floor} were known"
+        )
 
     @liveness("Paxos Made Live §5.1")
     def replicas_come_to_agree(self) -> str | None:

@@ -317,7 +317,7 @@ def _settings(scenario: Scenario) -> ServerSettings:
             snapshot_factor=0.5,
         ),
         service=ServiceSettings(
-            session_timeout_min_ms=1_000,
+            session_timeout_min_ms=500,
             session_timeout_max_ms=10_000,
             handshake_timeout_ms=2_000,
             batch_bytes_max=1_500,

@@ -17,8 +17,8 @@ from quorate.simulation.world import Dice
 
 MS: Final = 1_000
 SECOND: Final = 1_000_000
-TIMEOUTS_US: Final = (1 * SECOND, 1500 * MS, 2 * SECOND, 4 * SECOND)
-PACES_US: Final = (400 * MS, 800 * MS, 1600 * MS)
+TIMEOUTS_US: Final = (600 * MS, 1 * SECOND, 2 * SECOND, 4 * SECOND)
+PACES_US: Final = (500 * MS, 1 * SECOND, 2 * SECOND)
 PARENTS: Final = ("/a", "/b")
 QUEUE: Final = "/q"
 PLAIN: Final = ("/a", "/b", "/c", "/a/x", "/a/y", "/b/x", "/d")
@@ -36,6 +36,7 @@ class _Mood:
         self.pipelines = dice.pick((0.1, 0.3, 0.6))
         self.watchfulness = dice.pick((0.2, 0.5, 0.9))
         self.rough = dice.pick((0.0, 0.02, 0.08))
+        self.sociable = dice.pick((0.2, 0.6, 0.9))
         self.values = 0
 
     def value(self) -> str:
@@ -46,15 +47,28 @@ class _Mood:
 def draw_steps(dice: Dice, scenario: Scenario) -> list[Step]:
     """Draw the steps of all clients, by time."""
     mood = _Mood(dice)
+    moments = _moments(dice, mood.pace_us, scenario.duration_us)
     steps: list[Step] = []
     for client in range(1, scenario.clients + 1):
         steps.append(Step(0, client, ("open", format_duration(dice.pick(TIMEOUTS_US)))))
         steps += [Step(0, client, ("create", path, mood.value())) for path in (*PARENTS, QUEUE)]
-        at_us = dice.between(0, mood.pace_us)
-        while at_us < scenario.duration_us:
+        alone = iter(_moments(dice, mood.pace_us, scenario.duration_us))
+        for together_us in moments:
+            at_us = together_us + dice.draw(2 * MS)
+            if not dice.chance(mood.sociable):
+                at_us = next(alone, together_us)
             steps += [Step(at_us, client, _step(dice, mood)) for _ in range(1 + dice.draw(3))]
-            at_us += dice.between(1, 3 * mood.pace_us)
     return sorted(steps)
+
+
+def _moments(dice: Dice, pace_us: int, until_us: int) -> list[int]:
+    """Moments at which something happens: conflicts want several clients at once."""
+    moments: list[int] = []
+    at_us = dice.between(0, pace_us)
+    while at_us < until_us:
+        moments.append(at_us)
+        at_us += dice.between(pace_us // 2, 2 * pace_us)
+    return moments
 
 
 def _step(dice: Dice, mood: _Mood) -> Words:
@@ -162,7 +176,7 @@ def _publish(dice: Dice, mood: _Mood) -> Words:
 _KINDS: Final[tuple[tuple[int, Callable[[Dice, _Mood], Words]], ...]] = (
     (7, _read),
     (3, _children),
-    (4, _fresh_read),
+    (7, _fresh_read),
     (8, _set),
     (4, _create),
     (3, _delete),
