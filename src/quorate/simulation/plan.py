@@ -28,7 +28,6 @@ MS = 1_000
 SECOND = 1_000_000
 CHECKED_EVERY = 10
 SHARES_OF_KINDS = (0.1, 0.2, 0.4, 0.6)
-UNREST = 0.5  # in half of all runs: the rules that matter most are those of elections
 
 
 @dataclass(frozen=True, slots=True)
@@ -374,7 +373,7 @@ def draw_scenario(seed: int, wishes: Wishes, workload_of: Callable[[str], Worklo
 def _draw_actions(dice: Dice, scenario: Scenario, allowed: list[str]) -> list[Action]:
     draft = _Draft(dice, scenario.nodes, scenario.duration_us)
     share = dice.pick(SHARES_OF_KINDS)
-    chosen = [kind for kind in allowed if dice.chance(UNREST if kind == "unrest" else share)]
+    chosen = [kind for kind in allowed if dice.chance(share)]
     if not chosen and allowed:
         chosen = [dice.pick(allowed)]
     gap_us = dice.pick((250 * MS, 500 * MS, 1500 * MS, 4 * SECOND))
