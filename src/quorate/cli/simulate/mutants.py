@@ -1,105 +1,136 @@
-"""``quorate simulate mutants``: is a broken rule noticed, by which property, after how many seeds?
+"""``quorate simulate mutants``: is a missing rule missed, by which property, after how many seeds?
 
-Removes the rules one by one from the real code and hunts each such mutant with ordinary seeds; see
+Removes the rules one by one from the real code and hunts each such mutant with seeds; see
 ``simulation/mutants``. Exit code 0 only if every mutant was caught and the code as it is passed.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import sys
-from dataclasses import replace
-from typing import Any
+from typing import Any, Self
 
 import click
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.table import Table
 
-from quorate.errors import SettingsError
-from quorate.simulation.mutants.campaign import Effort, Standing, run_campaign
+from quorate.cli.simulate import options as given
+from quorate.cli.simulate.report import show_table
+from quorate.errors import SettingsError, UsageError
+from quorate.simulation.mutants.campaign import Campaign, Effort, Standing
 from quorate.simulation.mutants.catalogue import mutant_named, mutants
-from quorate.simulation.mutants.hunt import Caught, Verdict
+from quorate.simulation.mutants.hunt import UNMUTATED, Caught, Found
 from quorate.simulation.mutants.mutant import Mutant
-from quorate.simulation.plan import Wishes
-from quorate.simulation.units import parse_duration_us
 
 
-@click.command("mutants", short_help="Remove each safety rule once; is it missed?")
-@click.option("--seeds", default=500, show_default=True, help="Seeds per mutant, at most.")
-@click.option("--first-seed", default=1, show_default=True, help="Where to begin.")
-@click.option("--duration", default="20s", show_default=True, help="How long faults act in a run.")
+@click.command("mutants", short_help="Take every rule away, once: is it missed?")
+@click.option(
+    "--seeds",
+    type=click.IntRange(1),
+    default=500,
+    show_default=True,
+    help="Seeds for each mutant, at most.",
+)
+@click.option(
+    "--first-seed", type=click.IntRange(0), default=1, show_default=True, help="The first seed."
+)
+@click.option(
+    "--duration",
+    type=given.Duration(),
+    default="20s",
+    show_default=True,
+    help="Virtual time in which faults strike; after it all must get well.",
+)
 @click.option("--only", default="", metavar="NAME,...", help="Only these mutants.")
-@click.option("--jobs", default=0, help="Processes; 0: one per core.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object instead of the table.")
-def command(seeds: int, first_seed: int, duration: str, only: str, jobs: int, as_json: bool) -> int:
-    """Remove each rule that keeps the cluster safe, once, from the real code, and run seeds until
-    a property notices; then run the code as it is over the same seeds.
+@click.option("--jobs", type=click.IntRange(1), help="Processes [default: one for each core].")
+@given.as_json
+def command(
+    seeds: int, first_seed: int, duration: int, only: str, jobs: int | None, as_json: bool
+) -> None:
+    """Take every rule that keeps the cluster safe out of the code, one at a time; is it missed?
 
-    Exit code 0: every mutant was caught and the code as it is passed; 1: not so.
+    Each such mutant runs seeds until a property is broken. Then the code as it is runs the same
+    seeds. Exit with 0 only if every mutant was caught and the code as it is was not.
     """
-    chosen = [mutant_named(name.strip()) for name in only.split(",") if name.strip()] or mutants()
-    if seeds < 1 or jobs < 0:
-        raise SettingsError("--seeds must be at least 1 and --jobs not negative")
-    try:
-        wishes = replace(Wishes(), duration_us=parse_duration_us(duration))
-    except ValueError as error:
-        raise SettingsError(f"--duration: {error}") from None
-    effort = Effort(wishes, seeds, first_seed, jobs or os.cpu_count() or 1)
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    with Progress(*columns, TimeElapsedColumn(), console=console, transient=True) as bar:
-        task = bar.add_task("mutants", total=len(chosen))
-
-        def watch(standing: Standing) -> None:
-            words = f"mutants, {standing.seeds_done} runs"
-            bar.update(task, completed=len(standing.verdicts), description=words)
-
-        standing = run_campaign(chosen, effort, watch)
+    chosen = _chosen(only)
+    effort = Effort(duration, seeds, first_seed, jobs or 0)
+    with _Line(len(chosen), quiet=as_json) as line:
+        standing = Campaign(chosen, effort, line.show).run()
     if as_json:
         click.echo(json.dumps(_as_dict(chosen, standing), indent=2))
     else:
         _show(chosen, standing)
-    return 0 if standing.is_good else 1
+    raise SystemExit(0 if standing.is_good else 1)
+
+
+def _chosen(only: str) -> list[Mutant]:
+    names = [name.strip() for name in only.split(",") if name.strip()]
+    try:
+        return [mutant_named(name) for name in names] or mutants()
+    except SettingsError as error:
+        raise UsageError(f"--only: {error}") from None
+
+
+class _Line:
+    """How far it is, in one line that is written over and over; a context manager."""
+
+    def __init__(self, total: int, *, quiet: bool) -> None:
+        self._total = total
+        self._is_on = not quiet and sys.stderr.isatty()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._say("")
+
+    def show(self, standing: Standing) -> None:
+        """One more run."""
+        done = f"{len(standing.found)} of {self._total} mutants"
+        self._say(f"{done}, {standing.runs} runs, {len(standing.survivors)} survived")
+
+    def _say(self, words: str) -> None:
+        if self._is_on:
+            sys.stderr.write(f"\r\x1b[K{words}")
+            sys.stderr.flush()
 
 
 def _as_dict(chosen: list[Mutant], standing: Standing) -> dict[str, Any]:
     assert standing.unmutated is not None
     return {
+        "good": standing.is_good,
+        "runs": standing.runs,
         "mutants": [
-            {"removes": mutant.removes, "source": mutant.source}
-            | _verdict_as_dict(standing.verdicts[mutant.name])
+            {
+                **_found_as_dict(standing.found[mutant.name]),
+                "removes": mutant.removes,
+                "source": mutant.source,
+                "workload": mutant.workload,
+                "faults": mutant.faults,
+            }
             for mutant in chosen
         ],
-        "unmutated": _verdict_as_dict(standing.unmutated),
-        "runs": standing.seeds_done,
-        "good": standing.is_good,
+        "unmutated": _found_as_dict(standing.unmutated),
     }
 
 
-def _verdict_as_dict(verdict: Verdict) -> dict[str, Any]:
-    return {**verdict._asdict(), "caught": isinstance(verdict, Caught)}
+def _found_as_dict(found: Found) -> dict[str, Any]:
+    return {**found._asdict(), "caught": isinstance(found, Caught)}
 
 
 def _show(chosen: list[Mutant], standing: Standing) -> None:
-    table = Table(box=None, pad_edge=False)
-    for heading in ("mutant", "removes", "caught by", "seeds"):
-        table.add_column(heading, justify="right" if heading == "seeds" else "left")
     assert standing.unmutated is not None
-    rows = [(mutant.name, mutant.removes, standing.verdicts[mutant.name]) for mutant in chosen]
-    for name, removes, verdict in rows:
-        by = verdict.property if isinstance(verdict, Caught) else "[bold red]nothing[/]"
-        table.add_row(name, removes, by, str(verdict.seeds))
-    console = Console() if sys.stdout.isatty() else Console(width=160)
-    console.print(table)
+    rows = [_row(mutant, standing.found[mutant.name]) for mutant in chosen]
+    rows.append(_row(None, standing.unmutated))
+    show_table(rows, ("mutant", "removes", "caught by", "seeds"), right="seeds")
     caught = len(chosen) - len(standing.survivors)
-    console.print(f"\n{caught} of {len(chosen)} mutants caught in {standing.seeds_done} runs")
+    click.echo(f"\n{caught} of {len(chosen)} mutants caught in {standing.runs:,} runs")
+    if standing.survivors:
+        click.echo(f"survived: {', '.join(standing.survivors)}")
     known = standing.unmutated
     if isinstance(known, Caught):
-        console.print(
-            f"the code as it is breaks {known.property} in seed {known.seed}: {known.detail}",
-            markup=False,
-        )
-    else:
-        console.print(f"the code as it is: no property broken in {known.seeds} seeds")
+        click.echo(f"the code as it is breaks a promise in seed {known.seed}: {known.detail}")
+
+
+def _row(mutant: Mutant | None, found: Found) -> tuple[str, str, str, str]:
+    name, removes = (mutant.name, mutant.removes) if mutant else (UNMUTATED, "nothing")
+    by = f"{found.property} ({found.kind})" if isinstance(found, Caught) else "nothing"
+    return name, removes, by, str(found.seeds)

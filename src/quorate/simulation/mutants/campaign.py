@@ -1,41 +1,44 @@
-"""A campaign: all mutants hunted side by side, and the code as it is over the same seeds.
+"""A campaign: all mutants hunted side by side, then the code as it is over the same seeds.
 
-A patch lives in one process, so a worker takes one mutant and a few seeds at a time, and puts
-everything back before it takes the next. Small portions keep all cores busy to the end and let
-the caller show how far it is.
+Each mutant has a worker process of its own (a farm of one), because a patch changes the process;
+threads here only wait for them. Runs of the code as it is are the same runs that the mutants
+failed: same workloads, same faults, as many seeds as the hardest of each kind took.
 
-Invariant: verdicts do not depend on the number of workers.
+Invariant: what is found does not depend on the number of jobs.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
+from threading import Lock
 from typing import NamedTuple
 
-from quorate.simulation.mutants.catalogue import mutant_named
-from quorate.simulation.mutants.hunt import UNMUTATED, Caught, Survived, Verdict, hunt
+from quorate.simulation.farm import Errand, Farm, cores
+from quorate.simulation.mutants.around import path_of
+from quorate.simulation.mutants.hunt import UNMUTATED, Caught, Found, Survived, caught
 from quorate.simulation.mutants.mutant import Mutant
 from quorate.simulation.plan import Wishes
+from quorate.simulation.trial import Failure
 
-PORTION_SEEDS = 10
+SECONDS_MAX = 60
 
 
 class Effort(NamedTuple):
     """How much is tried.
 
     Attributes:
-        wishes: what runs are like.
+        duration_us: how long faults act in a run.
         seeds: how many per mutant, at most.
         first_seed: where to begin.
-        jobs: how many processes.
+        jobs: how many processes; 0: one for each core.
     """
 
-    wishes: Wishes
+    duration_us: int = 20_000_000
     seeds: int = 500
     first_seed: int = 1
-    jobs: int = 1
+    jobs: int = 0
 
 
 @dataclass(slots=True)
@@ -43,19 +46,19 @@ class Standing:
     """How far a campaign is.
 
     Attributes:
-        verdicts: by name of the mutant, in the order in which they came.
-        seeds_done: runs so far.
+        found: by name of the mutant, in the order in which hunts ended.
+        runs: so far.
         unmutated: the code as it is: caught means that something is really wrong.
     """
 
-    verdicts: dict[str, Verdict] = field(default_factory=dict)
-    seeds_done: int = 0
-    unmutated: Verdict | None = None
+    found: dict[str, Found] = field(default_factory=dict)
+    runs: int = 0
+    unmutated: Found | None = None
 
     @property
     def survivors(self) -> list[str]:
         """Mutants that nothing caught."""
-        return [name for name, verdict in self.verdicts.items() if isinstance(verdict, Survived)]
+        return [name for name, found in self.found.items() if isinstance(found, Survived)]
 
     @property
     def is_good(self) -> bool:
@@ -63,71 +66,69 @@ class Standing:
         return not self.survivors and isinstance(self.unmutated, Survived)
 
 
-Watch = Callable[[Standing], None]
-
-
-def run_campaign(mutants: Sequence[Mutant], effort: Effort, watch: Watch) -> Standing:
-    """Hunt the mutants, then run the code as it is over as many seeds as the hardest one took.
+class Campaign:
+    """Hunts, and keeps count.
 
     Args:
-        mutants: whom.
+        mutants: whom to hunt.
         effort: how hard.
-        watch: hears of every portion.
+        watch: hears of every run; called by one thread at a time.
     """
-    standing = Standing()
-    with ProcessPoolExecutor(effort.jobs) as pool:
-        _hunt_all([mutant.name for mutant in mutants], effort, pool, standing, watch)
-        seeds = max((verdict.seeds for verdict in standing.verdicts.values()), default=0)
-        standing.unmutated = _run_unmutated(max(1, seeds), effort, pool, standing, watch)
-    return standing
 
+    def __init__(
+        self, mutants: Sequence[Mutant], effort: Effort, watch: Callable[[Standing], None]
+    ) -> None:
+        self._mutants = mutants
+        self._effort = effort
+        self._watch = watch
+        self._lock = Lock()
+        self.standing = Standing()
 
-def _hunt_all(
-    names: Sequence[str],
-    effort: Effort,
-    pool: ProcessPoolExecutor,
-    standing: Standing,
-    watch: Watch,
-) -> None:
-    """Give each mutant portion after portion until it is caught or its seeds are used up."""
-    running = {_submit(pool, name, effort, 0): (name, 0) for name in names}
-    while running:
-        done, _ = wait(running, return_when=FIRST_COMPLETED)
-        for future in sorted(done, key=lambda known: running[known]):
-            name, start = running.pop(future)
-            verdict = future.result()
-            standing.seeds_done += verdict.seeds
-            tried = start + verdict.seeds
-            if isinstance(verdict, Caught) or tried >= effort.seeds:
-                standing.verdicts[name] = verdict._replace(seeds=tried)
-            else:
-                running[_submit(pool, name, effort, tried)] = (name, tried)
-            watch(standing)
+    def run(self) -> Standing:
+        """Hunt the mutants, then try the code as it is.
 
+        Raises:
+            FarmFailed: a worker died.
+        """
+        with ThreadPoolExecutor(self._effort.jobs or cores()) as pool:
+            for done in as_completed([pool.submit(self._hunt, each) for each in self._mutants]):
+                done.result()
+        self.standing.unmutated = self._run_unmutated()
+        return self.standing
 
-def _run_unmutated(
-    seeds: int, effort: Effort, pool: ProcessPoolExecutor, standing: Standing, watch: Watch
-) -> Verdict:
-    limited = effort._replace(seeds=seeds)
-    portions = [
-        _submit(pool, UNMUTATED, limited, start) for start in range(0, seeds, PORTION_SEEDS)
-    ]
-    for number, portion in enumerate(portions):
-        verdict = portion.result()
-        standing.seeds_done += verdict.seeds
-        watch(standing)
-        if isinstance(verdict, Caught):
-            for rest in portions:
-                rest.cancel()
-            return verdict._replace(seeds=number * PORTION_SEEDS + verdict.seeds)
-    return Survived(UNMUTATED, seeds)
+    def _hunt(self, mutant: Mutant) -> None:
+        wishes = mutant.wishes(self._effort.duration_us)
+        errand = Errand(wishes, around=path_of(mutant), seconds_max=SECONDS_MAX)
+        found = self._try(mutant.name, errand, self._effort.seeds, jobs=1)
+        with self._lock:
+            self.standing.found[mutant.name] = found
+            self._watch(self.standing)
 
+    def _run_unmutated(self) -> Found:
+        seeds: dict[Wishes, int] = {}
+        for mutant in self._mutants:
+            wishes = mutant.wishes(self._effort.duration_us)
+            needed = self.standing.found[mutant.name].seeds
+            seeds[wishes] = max(seeds.get(wishes, 0), needed)
+        for wishes, count in seeds.items():
+            found = self._try(UNMUTATED, Errand(wishes), count, jobs=self._effort.jobs)
+            if isinstance(found, Caught):
+                return found
+        return Survived(UNMUTATED, sum(seeds.values()))
 
-def _submit(pool: ProcessPoolExecutor, name: str, effort: Effort, start: int) -> Future[Verdict]:
-    count = min(PORTION_SEEDS, effort.seeds - start)
-    return pool.submit(_hunt_portion, name, effort.wishes, effort.first_seed + start, count)
-
-
-def _hunt_portion(name: str, wishes: Wishes, first_seed: int, seeds: int) -> Verdict:
-    """In a worker."""
-    return hunt(None if name == UNMUTATED else mutant_named(name), wishes, first_seed, seeds)
+    def _try(self, name: str, errand: Errand, seeds: int, *, jobs: int) -> Found:
+        """Try seeds until one fails; of several that do, the first."""
+        first_seed = self._effort.first_seed
+        failure: Failure | None = None
+        with Farm(errand, jobs) as farm:
+            for verdict in farm.run(range(first_seed, first_seed + seeds)):
+                if isinstance(verdict, Failure):
+                    farm.stop()
+                    if failure is None or verdict.seed < failure.seed:
+                        failure = verdict
+                    if jobs == 1:
+                        break
+                with self._lock:
+                    self.standing.runs += 1
+                    self._watch(self.standing)
+        return Survived(name, seeds) if failure is None else caught(name, failure, first_seed)

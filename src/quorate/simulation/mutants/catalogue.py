@@ -18,6 +18,7 @@ from quorate.simulation.mutants import (
     logs,
     reads,
     replicas,
+    sessions,
     snapshots,
 )
 from quorate.simulation.mutants.mutant import Group, Mutant
@@ -30,6 +31,7 @@ GROUPS: tuple[Group, ...] = (
     snapshots.GROUP,
     replicas.GROUP,
     disks.GROUP,
+    sessions.GROUP,
 )
 _MUTANTS = {mutant.name: mutant for group in GROUPS for mutant in group.mutants}
 assert len(_MUTANTS) == sum(len(group.mutants) for group in GROUPS), "two mutants share a name"

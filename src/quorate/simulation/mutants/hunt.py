@@ -1,4 +1,4 @@
-"""Hunting a mutant: ordinary seeds, one after the other, until a property is broken.
+"""Hunting a mutant: seeds, one after the other, until a property is broken.
 
 It measures the strength of everything at once: of the plan (does the fault that matters get drawn,
 in time?), of the workload (does anybody ask what would give the mistake away?) and of the judges.
@@ -12,12 +12,12 @@ Invariant: equal arguments give an equal result, in any process.
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import NamedTuple, TypeAlias
 
-from quorate.simulation.mutants.mutant import Mutant, Patches
+from quorate.simulation.mutants.mutant import Mutant
 from quorate.simulation.plan import Wishes, draw_scenario
-from quorate.simulation.properties import Violation
-from quorate.simulation.run import Run
+from quorate.simulation.trial import Failure, attempt
 from quorate.simulation.workloads.catalogue import workload_named
 
 UNMUTATED = "none"
@@ -51,37 +51,29 @@ class Survived(NamedTuple):
     seeds: int
 
 
-Verdict: TypeAlias = Caught | Survived
+Found: TypeAlias = Caught | Survived
 
 
-def hunt(mutant: Mutant | None, wishes: Wishes, first_seed: int, seeds_max: int) -> Verdict:
-    """Run seeds with the rule removed until one shows it.
+def hunt(mutant: Mutant | None, wishes: Wishes, first_seed: int, seeds_max: int) -> Found:
+    """Run seeds with a rule removed until one shows it, in this process.
 
     Args:
         mutant: None: the code as it is.
-        wishes: what runs are like; the mutant's own wishes come on top.
+        wishes: what runs are like; ``Mutant.wishes`` gives those that suit it.
         first_seed: where to begin.
         seeds_max: how many to try at most.
     """
-    name = UNMUTATED
-    with Patches() as patches:
-        if mutant is not None:
-            name = mutant.name
-            wishes = mutant.narrowed(wishes)
-            mutant.patch(patches)
+    name = mutant.name if mutant is not None else UNMUTATED
+    with mutant.applied() if mutant is not None else nullcontext():
         for seed in range(first_seed, first_seed + seeds_max):
-            broken = try_seed(seed, wishes)
-            if broken is not None:
-                known = broken.property
-                seeds = seed - first_seed + 1
-                return Caught(name, known.name, known.kind.value, seeds, seed, broken.detail)
+            verdict = attempt(draw_scenario(seed, wishes, workload_named))
+            if isinstance(verdict, Failure):
+                return caught(name, verdict, first_seed)
     return Survived(name, seeds_max)
 
 
-def try_seed(seed: int, wishes: Wishes) -> Violation | None:
-    """Run one seed; what it broke, or None."""
-    try:
-        Run(draw_scenario(seed, wishes, workload_named)).run()
-    except Violation as violation:
-        return violation
-    return None
+def caught(name: str, failure: Failure, first_seed: int) -> Caught:
+    """A failed run of a hunt that began at ``first_seed``."""
+    seed, broken = failure.seed, failure.broken
+    seeds = seed - first_seed + 1
+    return Caught(name, broken.name, broken.kind.value, seeds, seed, failure.detail)

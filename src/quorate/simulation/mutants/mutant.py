@@ -16,8 +16,8 @@ Invariants:
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from inspect import getattr_static
 from types import TracebackType
 from typing import Any, NamedTuple, Self
@@ -80,18 +80,28 @@ class Mutant(NamedTuple):
         removes: the rule.
         source: where it comes from.
         patch: takes it out.
-        wishes: what its runs are like, if not like all others: (name, value) of ``Wishes``.
+        workload: what its runs run; nothing else can show it, or shows it sooner.
+        faults: kinds that its runs draw from; None: all. Given where the events that must meet
+            are rare, and the mutant's entry says which.
     """
 
     name: str
     removes: str
     source: str
     patch: Patch
-    wishes: tuple[tuple[str, Any], ...] = ()
+    workload: str
+    faults: tuple[str, ...] | None = None
 
-    def narrowed(self, wishes: Wishes) -> Wishes:
-        """The caller's wishes, with the mutant's own on top."""
-        return replace(wishes, **dict(self.wishes)) if self.wishes else wishes
+    def wishes(self, duration_us: int) -> Wishes:
+        """What its runs are like."""
+        return Wishes(workload=self.workload, duration_us=duration_us, faults=self.faults)
+
+    @contextmanager
+    def applied(self) -> Iterator[None]:
+        """This process runs the mutant meanwhile."""
+        with Patches() as patches:
+            self.patch(patches)
+            yield
 
 
 class Group:
@@ -99,21 +109,25 @@ class Group:
 
     Attributes:
         title: the subject, for reports.
+        workload: what their runs run.
         mutants: what was registered.
     """
 
-    def __init__(self, title: str) -> None:
+    def __init__(self, title: str, workload: str = "cells") -> None:
         self.title = title
+        self.workload = workload
         self.mutants: list[Mutant] = []
 
-    def mutant(self, source: str, **wishes: Any) -> Callable[[Patch], Patch]:
+    def mutant(
+        self, source: str, faults: tuple[str, ...] | None = None
+    ) -> Callable[[Patch], Patch]:
         """Register a patch: its name is the mutant's, its docstring the rule that it removes."""
 
         def register(patch: Patch) -> Patch:
             removes = " ".join((patch.__doc__ or "").split())
             assert removes, f"{patch.__name__} does not say which rule it removes"
             name = patch.__name__.replace("_", "-")
-            self.mutants.append(Mutant(name, removes, source, patch, tuple(wishes.items())))
+            self.mutants.append(Mutant(name, removes, source, patch, self.workload, faults))
             return patch
 
         return register
