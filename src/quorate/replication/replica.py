@@ -32,9 +32,11 @@ from collections import deque
 from collections.abc import Callable, Hashable, Iterable
 from typing import NamedTuple
 
+from quorate.consensus.change import Change
 from quorate.consensus.engine import (
     NO_LEADER,
     Announce,
+    ChangeMembership,
     Effects,
     Engine,
     EngineStatistics,
@@ -222,6 +224,14 @@ class Replica:
         """Ask the engine to hand leadership over (to the best voter by default)."""
         self.engine.step(TransferLeadership(to))
 
+    def change_membership(self, token: Hashable, change: Change) -> None:
+        """Ask for other members; ``Turn.membership`` answers under ``token``.
+
+        Only the leader takes it. An accepted change is answered twice: when it is in the log, and
+        when it is done, given up or out of this node's hands.
+        """
+        self.engine.step(ChangeMembership(token, change))
+
     def snapshot_saved(self, meta: SnapshotMeta, size_bytes: int) -> None:
         """The running SnapshotJob is durable."""
         self._snapshots.end(size_bytes)
@@ -376,9 +386,14 @@ class Replica:
             self._barrier_count += 1
             heapq.heappush(self._barriers_waiting, (index, self._barrier_count, token))
         self._barriers_retry += effects.barriers_failed
+        if effects.configuration is not None:
+            turn.configuration = effects.configuration
         if effects.leadership is not None:
             self._apply_committed(turn)
             self._on_leadership(effects.leadership, turn)
+        if effects.membership:
+            self._apply_committed(turn)
+            turn.membership += effects.membership
         if self._barriers_waiting:
             self._release_barriers(turn)
 

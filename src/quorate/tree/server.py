@@ -14,11 +14,12 @@ Invariants:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from quorate.consensus.engine import NO_LEADER, Draw, Engine, Leadership
+from quorate.consensus.change import Change
+from quorate.consensus.engine import NO_LEADER, Draw, Engine, EngineStatistics, Leadership
 from quorate.consensus.entry import Recovered, SnapshotMeta
 from quorate.consensus.membership import Configuration
 from quorate.consensus.registry import EngineSettings, create_engine
@@ -192,9 +193,13 @@ class CoordinationServer:
         """Tell the others what is committed; ``Turn.announce_soon`` asked for it."""
         self.replica.announce()
 
-    def transfer_leadership(self) -> None:
-        """Hand leadership to the best other voter, when leading."""
-        self.replica.transfer_leadership()
+    def transfer_leadership(self, to: int = 0) -> None:
+        """Hand leadership to node ``to``, or to the best other voter; when leading."""
+        self.replica.transfer_leadership(to)
+
+    def change_membership(self, token: Hashable, change: Change) -> None:
+        """Ask for other members; ``Turn.membership`` answers under ``token``, leading or not."""
+        self.replica.change_membership(token, change)
 
     # ---- the way out ---------------------------------------------------------------------------
 
@@ -248,11 +253,35 @@ class CoordinationServer:
             return leadership.established
         return leadership.leader != NO_LEADER
 
+    def configuration(self) -> Configuration:
+        """Who belongs now, with addresses; ``Turn.configuration`` tells of every change."""
+        return self.replica.engine.configuration()
+
     def mode(self) -> str:
         """ZooKeeper's word for the role: leader, follower or standalone."""
         if len(self.replica.engine.configuration().members) == 1:
             return "standalone"
         return "leader" if self.replica.leadership.leader == self.node_id else "follower"
+
+    @staticmethod
+    def _membership(engine: EngineStatistics, configuration: Configuration) -> dict[str, Any]:
+        """Who belongs, and how far a change has come."""
+        membership = engine.membership
+        voting = {*configuration.voters, *configuration.outgoing}
+        return {
+            "standing": membership.standing,
+            "learners": [node for node in configuration.members if node not in voting],
+            "witnesses": list(configuration.witnesses),
+            "outgoing": list(configuration.outgoing),
+            "next_voters": list(configuration.next_voters),
+            "configuration_index": membership.index,
+            "configuration_committed": membership.is_committed,
+            "change_under_way": membership.under_way,
+            "change_failed": membership.last_failure,
+            "catching_up": [catching_up._asdict() for catching_up in membership.catching_up],
+            "priorities": {str(node): rank for node, rank in configuration.priorities},
+            "addresses": {str(node): address for node, address in configuration.addresses},
+        }
 
     def status(self) -> dict[str, Any]:
         """Everything a status page shows, ready for JSON."""
@@ -277,6 +306,7 @@ class CoordinationServer:
             "zxid": self.service.tree.zxid,
             "durable_index": engine.durable_index,
             "voters": list(voters),
+            **self._membership(engine, configuration),
             "failures_tolerated": max(0, alive - (len(voters) // 2 + 1)) if leads else None,
             "failures_tolerated_when_whole": (len(voters) - 1) // 2,
             "members": [

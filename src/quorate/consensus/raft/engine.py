@@ -43,7 +43,7 @@ from quorate.consensus.engine import (
 )
 from quorate.consensus.entry import Recovered, SnapshotMeta
 from quorate.consensus.membership import Configuration
-from quorate.consensus.raft import codec, election, follower, leader, reads, snapshots
+from quorate.consensus.raft import codec, election, follower, leader, membership, reads, snapshots
 from quorate.consensus.raft.messages import (
     Append,
     AppendRejected,
@@ -292,8 +292,7 @@ def _on_announce(state: RaftState, event: Announce) -> None:
 
 
 def _on_change_membership(state: RaftState, event: ChangeMembership) -> None:
-    del event
-    state.ignore("membership is fixed")
+    membership.on_change(state, event)
 
 
 def _on_snapshot_saved(state: RaftState, event: SnapshotSaved) -> None:

@@ -459,6 +459,8 @@ class RaftState:
             or out.read_snapshot
             or out.committed
             or out.leadership
+            or out.configuration
+            or out.membership
             or out.install
             or out.persist
         )
