@@ -20,14 +20,19 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from quorate import __version__
+from quorate.consensus.engine import ConfigurationInForce, MembershipAnswer
 from quorate.consensus.entry import Recovered
+from quorate.errors import QuorateError
 from quorate.node import process
 from quorate.node.admin import AdminPages
 from quorate.node.assemble import make_hello, make_server
+from quorate.node.beginning import JOINED, Beginning, check_listed
 from quorate.node.client_listener import ClientBounds, ClientListener
 from quorate.node.clock import Clock
+from quorate.node.cluster_desk import ClusterDesk
 from quorate.node.disk_thread import DiskThread
 from quorate.node.driver import Driver
+from quorate.node.joining import Joiner
 from quorate.node.peer_identity import PeerChecks
 from quorate.node.peer_network import PeerNetwork
 from quorate.node.settings import NodeSettings
@@ -39,6 +44,7 @@ _LOG = logging.getLogger("quorate.node")
 _RESERVED_DESCRIPTORS = 128  # log, snapshots, links, listeners, admin
 _BACKLOG = 1024
 _POLL_SECONDS = 0.005
+_STANDING_SECONDS = 0.25
 
 
 class _Outcome(NamedTuple):
@@ -53,14 +59,25 @@ class Node:
         settings: complete and checked.
         store: opened; the caller closes it.
         recovered: what the store held.
+        beginning: which cluster, and where this node listens for its members.
         stop_with_stdin: stop when standard input ends.
+
+    Raises:
+        WrongDirectory: ``--cluster`` names strangers only.
     """
 
     def __init__(
-        self, settings: NodeSettings, store: Store, recovered: Recovered, *, stop_with_stdin: bool
+        self,
+        settings: NodeSettings,
+        store: Store,
+        recovered: Recovered,
+        beginning: Beginning,
+        *,
+        stop_with_stdin: bool,
     ) -> None:
         self._settings = settings
         self._store = store
+        self._beginning = beginning
         self._recovered_entries = len(recovered.entries)
         self._stop_with_stdin = stop_with_stdin
         self._loop = asyncio.get_running_loop()
@@ -68,29 +85,42 @@ class Node:
         self._listeners: list[asyncio.Server] = []
         self._troubles = 0  # of sockets, outside any connection: no descriptors left, and so on
         clock = Clock()
-        server = make_server(settings, store, recovered, clock)
+        server = make_server(settings, store, recovered, beginning, clock)
         self._server = server
+        if words := check_listed(settings, beginning, server.configuration()):
+            _LOG.warning("%s", words)
         self._driver = driver = Driver(server, clock, self._broken)
         self._clients = ClientListener(server, driver.wake, _client_bounds(settings))
         post = self._loop.call_soon_threadsafe
         self._disk = DiskThread(store.persist, post, self._durable, self._disk_failed)
         self._snapshots = SnapshotThread(store, post, server, driver.wake, self._disk_failed)
+        own = make_hello(settings, store, beginning)
+        self._desk = ClusterDesk(
+            server=server,
+            wake=driver.wake,
+            own=own,
+            founders=dict(beginning.founders),
+            directory_of=lambda node: dict(store.identity.peers).get(node),
+            status=self.status,
+            election_timeout_ms=settings.election_timeout_ms,
+        )
         self._peers = PeerNetwork(
             server=server,
             wake=driver.wake_if_due,
-            checks=PeerChecks(
-                make_hello(settings, store), frozenset(settings.peers), store.check_peer
-            ),
-            addresses=settings.peers,
+            checks=PeerChecks(own, store.check_peer),
+            addresses=self._members(),
             buffer_bytes_max=settings.peer_buffer_bytes_max,
             wrong_directory=self._wrong_directory,
+            answer=self._desk.answer,
         )
+        self._joiner = Joiner(settings, own, self.status, self._not_joined)
         driver.connect(
             clients=self._clients,
             peers=self._peers,
             disk=self._disk,
             snapshots=self._snapshots,
             store=store,
+            membership=self,
         )
 
     async def run(self) -> int:
@@ -103,8 +133,10 @@ class Node:
         self._peers.start()
         self._driver.start()
         self._say_hello()
+        self._join()
         outcome = await self._outcome
-        if outcome.exit_code == process.EXIT_CLEAN:
+        self._joiner.stop()
+        if outcome.exit_code in (process.EXIT_CLEAN, process.EXIT_REMOVED):
             _LOG.info("%s; stopping", outcome.words)
             await self._drain()
         else:
@@ -123,8 +155,11 @@ class Node:
             "pid": os.getpid(),
             "data": str(settings.data),
             "listen": str(settings.listen),
-            "peer_listen": str(settings.peer_listen),
-            "cluster": {str(node): str(address) for node, address in settings.cluster.items()},
+            "peer_listen": str(self._beginning.peer_listen or ""),
+            "cluster_id": self._beginning.cluster_id.hex(),
+            "cluster": {
+                str(node): str(address) for node, address in sorted(self._desk.addresses().items())
+            },
             "incarnation": self._store.identity.incarnation,
             "linked": self._peers.linked(),
         }
@@ -133,8 +168,9 @@ class Node:
 
     async def _listen(self) -> None:
         settings = self._settings
-        if settings.peers:
-            await self._listen_on("--peer-listen", settings.peer_listen, self._peers.connect)
+        peer_listen = self._beginning.peer_listen
+        if peer_listen is not None:
+            await self._listen_on("--peer-listen", peer_listen, self._peers.connect)
         if settings.admin_listen is not None:
             pages = AdminPages(self.status, self._server.is_serving)
             await self._listen_on("--admin-listen", settings.admin_listen, pages.connect)
@@ -169,12 +205,73 @@ class Node:
             settings.listen,
             round(process.process_age_seconds() * 1000),
             settings.data,
-            settings.peer_listen if settings.peers else "none",
+            self._beginning.peer_listen or "none",
             settings.admin_listen or "none",
             self._store.identity.incarnation,
             self._recovered_entries,
             type(self._loop).__module__.partition(".")[0],
         )
+
+    # ---- members -------------------------------------------------------------------------------
+
+    def configured(self, now: ConfigurationInForce) -> None:
+        """These are the members from now on: link to them."""
+        members = now.configuration.members
+        _LOG.info(
+            "members since index %d: voters %s%s",
+            now.index,
+            now.configuration.voters,
+            f", others {sorted(set(members) - set(now.configuration.voters))}"
+            if set(members) - set(now.configuration.voters)
+            else "",
+        )
+        self._peers.set_members(self._members())
+        if self._settings.node_id not in members:
+            self._look_whether_removed()
+
+    def answered(self, answer: MembershipAnswer) -> None:
+        """A change that was asked for here got so far."""
+        self._desk.answered(answer)
+
+    def _members(self) -> dict[int, Address]:
+        """Where the other members are dialled."""
+        members = set(self._server.configuration().members) - {self._settings.node_id}
+        known = self._desk.addresses()
+        return {node: known[node] for node in sorted(members & set(known))}
+
+    def _join(self) -> None:
+        """Ask to be added, if this node has still to be; say so if it cannot."""
+        if self._beginning.founding != JOINED:
+            return
+        if self._settings.node_id in self._server.configuration().members:
+            return
+        if self._settings.join:
+            self._joiner.start()
+        elif self._server.status()["standing"] == "joining":
+            _LOG.warning(
+                "this node was never added to its cluster: start it with --join, or add it with "
+                "quorate cluster add"
+            )
+
+    def _look_whether_removed(self) -> None:
+        """Stop once it is certain that this node is no member any more, and not to be one."""
+        if self._outcome.done() or self._joiner.is_busy:
+            return
+        page = self._server.status()
+        if page["standing"] != "removed":
+            return
+        if page["configuration_committed"]:
+            self._finish(
+                process.EXIT_REMOVED,
+                f"node {self._settings.node_id} was removed from its cluster (configuration of "
+                f"index {page['configuration_index']}); to use this machine again, empty its data "
+                "directory and let it join with a new --id",
+            )
+        else:
+            self._loop.call_later(_STANDING_SECONDS, self._look_whether_removed)
+
+    def _not_joined(self, error: QuorateError) -> None:
+        self._finish(process.exit_code(error), str(error))
 
     # ---- what ends a node ----------------------------------------------------------------------
 
@@ -228,7 +325,8 @@ class Node:
         deadline = self._loop.time() + self._settings.drain_timeout_ms / 1000
         for listener in self._listeners:
             listener.close()
-        if self._settings.peers and self._server.status()["role"] == "leader":
+        voters = set(self._server.configuration().voters)
+        if voters - {self._settings.node_id} and self._server.status()["role"] == "leader":
             self._server.transfer_leadership()
             self._driver.wake()
             await self._wait_until(self._is_succeeded, deadline)
@@ -250,7 +348,9 @@ class Node:
         return not self._server.status()["pending_bytes"] or self._is_without_quorum()
 
     def _is_without_quorum(self) -> bool:
-        return len(self._peers.linked()) + 1 <= len(self._settings.cluster) // 2
+        voters = set(self._server.configuration().voters)
+        reached = voters & {*self._peers.linked(), self._settings.node_id}
+        return len(reached) <= len(voters) // 2
 
     async def _wait_until(self, condition: Callable[[], bool], deadline: float) -> bool:
         while not condition():

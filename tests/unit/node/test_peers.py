@@ -67,7 +67,7 @@ async def pair(
             PeerNetwork(
                 server=server,
                 wake=lambda: None,
-                checks=PeerChecks(own, frozenset((other,)), remembering(known or {})),
+                checks=PeerChecks(own, remembering(known or {})),
                 addresses={other: Address("127.0.0.1", ports[1 - i])},
                 buffer_bytes_max=buffer_bytes_max,
                 wrong_directory=wrong.append,
@@ -132,9 +132,12 @@ def test_without_a_link_messages_are_lost_and_nothing_breaks() -> None:
 @pytest.mark.parametrize(
     ("second", "words"),
     [
-        (hello(2, cluster_id="another"), "give every node the same --cluster"),
+        (
+            hello(2, cluster_id="another"),
+            "start all nodes of a new cluster with the same --cluster",
+        ),
         (hello(1), "two nodes may have been given one id"),
-        (hello(7), "no other member"),
+        (hello(7), "is no member and does not say where it listens"),
     ],
 )
 def test_strangers_are_refused_with_a_reason(
@@ -168,7 +171,7 @@ def test_a_node_with_another_directory_is_told_to_stop() -> None:
 
 def test_incarnations_and_boot_nonces_unmask_copies() -> None:
     """An older start, a second process of one start and a second live start are all refused."""
-    checks = PeerChecks(hello(1), frozenset((2, 3)), lambda *_: None)
+    checks = PeerChecks(hello(1), lambda *_: None)
     assert checks.judge(hello(2), None) is None
     assert checks.judge(hello(2), hello(2)) is None
     older = checks.judge(hello(2, incarnation=2), None)
@@ -191,7 +194,7 @@ def test_incarnations_and_boot_nonces_unmask_copies() -> None:
 @pytest.mark.parametrize("directory_id", ["", "zz" * 16, "ab"])
 def test_a_malformed_directory_id_is_a_protocol_error(directory_id: str) -> None:
     """A hello with a bad directory id never reaches the disk's memory."""
-    checks = PeerChecks(hello(1), frozenset((2,)), lambda *_: pytest.fail("asked the disk"))
+    checks = PeerChecks(hello(1), lambda *_: pytest.fail("asked the disk"))
     with pytest.raises(RemoteProtocolError):
         checks.judge(hello(2, directory_id=directory_id), None)
 
