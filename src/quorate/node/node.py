@@ -25,6 +25,7 @@ from quorate.consensus.entry import Recovered
 from quorate.errors import QuorateError
 from quorate.node import process
 from quorate.node.admin import AdminPages
+from quorate.node.admin_cluster import ClusterPages, why_not
 from quorate.node.assemble import make_hello, make_server
 from quorate.node.beginning import JOINED, Beginning, check_listed
 from quorate.node.client_listener import ClientBounds, ClientListener
@@ -172,7 +173,9 @@ class Node:
         if peer_listen is not None:
             await self._listen_on("--peer-listen", peer_listen, self._peers.connect)
         if settings.admin_listen is not None:
-            pages = AdminPages(self.status, self._server.is_serving)
+            refusal = why_not(settings.admin_changes, settings.admin_listen)
+            cluster = ClusterPages(self._desk.answer, refusal)
+            pages = AdminPages(self.status, self._server.is_serving, cluster)
             await self._listen_on("--admin-listen", settings.admin_listen, pages.connect)
         await self._listen_on("--listen", settings.listen, self._clients.connect)
 
