@@ -180,6 +180,20 @@ class Configuration:
             return "witness"
         return "voter" if self.is_voter(node_id) else "learner"
 
+    def describe(self) -> str:
+        """One short line for people: ``voters 1,2,3 learners 4``."""
+        lists = (
+            ("voters", self.voters),
+            ("outgoing", self.outgoing),
+            ("learners", self.learners),
+            ("witnesses", self.witnesses),
+            ("next voters", self.next_voters),
+            ("next learners", self.next_learners),
+        )
+        parts = [f"{name} {','.join(map(str, ids))}" for name, ids in lists if ids]
+        parts += [f"priority of {node} {rank}" for node, rank in self.priorities]
+        return " ".join(parts) if parts else "nobody"
+
     # ---- bytes ---------------------------------------------------------------------------------
 
     def encode(self) -> bytes:

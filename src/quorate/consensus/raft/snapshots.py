@@ -19,9 +19,7 @@ from __future__ import annotations
 
 from quorate.consensus.engine import ReadSnapshot, SnapshotRead, SnapshotSaved
 from quorate.consensus.entry import SnapshotChunk, SnapshotMeta
-from quorate.consensus.membership import Configuration
 from quorate.consensus.progress import SNAPSHOT, Progress
-from quorate.consensus.quorum import Quorum
 from quorate.consensus.raft import follower
 from quorate.consensus.raft.messages import InstallChunk, InstallReply
 from quorate.consensus.raft.state import IncomingSnapshot, Installing, RaftState, Role
@@ -174,7 +172,7 @@ def on_durable(state: RaftState) -> None:
         _replace_log(state, meta)
     else:
         state.log.compact(meta.index)
-        state.forget_configurations_before(meta.index)
+        state.configurations.forget_before(meta.index)
         state.durable_index = max(state.durable_index, meta.index)
     state.snapshot = meta
     state.commit_index = state.delivered_index = meta.index
@@ -190,5 +188,4 @@ def _replace_log(state: RaftState, meta: SnapshotMeta) -> None:
     state.handed_index = state.durable_index = meta.index
     for step in state.unconfirmed:
         step[1] = meta.index
-    state.configurations = [(meta.index, Configuration.decode(meta.configuration))]
-    state.quorum = Quorum(state.configuration)
+    state.restart_configurations(meta)
