@@ -135,6 +135,7 @@ class Node:
         self._driver.start()
         self._say_hello()
         self._join()
+        self._look_whether_removed()
         outcome = await self._outcome
         self._joiner.stop()
         if outcome.exit_code in (process.EXIT_CLEAN, process.EXIT_REMOVED):
@@ -229,8 +230,6 @@ class Node:
             else "",
         )
         self._peers.set_members(self._members())
-        if self._settings.node_id not in members:
-            self._look_whether_removed()
 
     def answered(self, answer: MembershipAnswer) -> None:
         """A change that was asked for here got so far."""
@@ -258,20 +257,20 @@ class Node:
 
     def _look_whether_removed(self) -> None:
         """Stop once it is certain that this node is no member any more, and not to be one."""
-        if self._outcome.done() or self._joiner.is_busy:
+        self._loop.call_later(_STANDING_SECONDS, self._look_whether_removed)
+        if self._joiner.is_busy:
             return
         page = self._server.status()
         if page["standing"] != "removed":
             return
-        if page["configuration_committed"]:
+        own = self._settings.node_id
+        was_told = own in self._server.configuration().members
+        if was_told or page["configuration_committed"]:
             self._finish(
                 process.EXIT_REMOVED,
-                f"node {self._settings.node_id} was removed from its cluster (configuration of "
-                f"index {page['configuration_index']}); to use this machine again, empty its data "
-                "directory and let it join with a new --id",
+                f"node {own} was removed from its cluster; to use this machine again, empty its "
+                "data directory and let it join with a new --id",
             )
-        else:
-            self._loop.call_later(_STANDING_SECONDS, self._look_whether_removed)
 
     def _not_joined(self, error: QuorateError) -> None:
         self._finish(process.exit_code(error), str(error))

@@ -163,7 +163,7 @@ def _change(cluster: Cluster, content: dict[str, Any], *, wait: bool, as_json: b
     """Ask, watch, and say what became of it."""
     code, answer = cluster.post("/cluster/change", content)
     if wait or code == 200:
-        picture = watch(cluster, quiet=as_json)
+        picture = watch(cluster, content, quiet=as_json)
         if as_json:
             click.echo(json.dumps({"done": True, **picture.to_json()}, indent=2))
         else:

@@ -164,7 +164,7 @@ def _notes(page: Page, picture: Picture) -> list[str]:
     if picture.change:
         notes.append(f"a change is under way: {picture.change}")
     elif picture.change_failed:
-        notes.append(f"the last change was given up: {picture.change_failed}")
+        notes.append(f"a change was given up before: {picture.change_failed}")
     whole = int(page["failures_tolerated_when_whole"])
     if picture.voters > 1 and picture.failures_tolerated < whole:
         notes.append(f"with all {picture.voters} voters up it would tolerate {whole}")

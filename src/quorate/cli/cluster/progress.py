@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeAlias
 
 import click
 
@@ -17,12 +17,19 @@ _POLL_SECONDS = 0.1
 _SILENCE_SECONDS_MAX = 30.0
 _STEP_PERCENT = 10
 
+Wanted: TypeAlias = dict[str, Any]
 
-def watch(cluster: Cluster, *, quiet: bool) -> Picture:
+
+def watch(cluster: Cluster, wanted: Wanted, *, quiet: bool) -> Picture:
     """Poll until no change is under way; shows how far it is unless ``quiet``.
 
+    Args:
+        cluster: whom to ask.
+        wanted: the change as it was asked for, to see whether it came about.
+        quiet: show nothing.
+
     Raises:
-        Refused: the change was given up; the message says why.
+        Refused: the change was taken back; the message says why.
         OutcomeUnknown: nobody leads for long; the change goes on with the next leader, or not.
     """
     heard = time.monotonic()
@@ -39,9 +46,25 @@ def watch(cluster: Cluster, *, quiet: bool) -> Picture:
                     break
                 screen.show(picture)
             time.sleep(_POLL_SECONDS)
-    if picture.change_failed:
-        raise Refused(f"the change was given up: {picture.change_failed}")
+    if not came_about(wanted, picture):
+        reason = picture.change_failed or "another change was made since"
+        raise Refused(f"the change was given up: {reason}")
     return picture
+
+
+def came_about(wanted: Wanted, picture: Picture) -> bool:
+    """Whether the members are what the change asked for."""
+    roles = {member.node_id: member.role for member in picture.members}
+    priorities = {str(member.node_id): member.priority for member in picture.members}
+    addresses = {str(member.node_id): member.address for member in picture.members}
+    return (
+        all(roles.get(new["node_id"]) == new["role"] for new in wanted.get("add", []))
+        and not any(node in roles for node in wanted.get("remove", []))
+        and all(roles.get(node) == "voter" for node in wanted.get("promote", []))
+        and all(roles.get(node) == "learner" for node in wanted.get("demote", []))
+        and wanted.get("priorities", {}).items() <= priorities.items()
+        and wanted.get("addresses", {}).items() <= addresses.items()
+    )
 
 
 class _Screen:
