@@ -7,7 +7,7 @@ They come from people (``admin_cluster.py``), from new nodes and from other memb
     {"ask": "change", "change": {...}}                 see ``parse_change``
     {"ask": "transfer", "to": 2}                       0: to the best
     {"ask": "join", "node_id": 4, "address": "HOST:PORT", "directory_id": "...",
-     "role": "voter", "dry_run": false}
+     "cluster_id": "...", "role": "voter", "dry_run": false}
         -> {"code": 202, "words": "...", ...}
 
 Only the leader can do anything about them; a node that does not lead passes them on to the one
@@ -249,6 +249,9 @@ class ClusterDesk:
 
     async def _join(self, request: Request) -> Request:
         """Add a node at its own request; asking again is harmless."""
+        is_asking_only = bool(request.get("dry_run"))
+        if not is_asking_only and request.get("cluster_id") != self._own.cluster_id:
+            return _said(409, f"this is cluster {self._own.cluster_id[:8]}, not the node's")
         node, directory = request.get("node_id"), _directory(request.get("directory_id"))
         member = {key: request.get(key) for key in ("node_id", "address", "role")}
         change = parse_change({"add": [member]})
@@ -263,7 +266,7 @@ class ClusterDesk:
             return _said(200, f"node {node} is a member ({configuration.role(new.node_id)})")
         if met not in (None, directory):
             return _said(409, _USED.format(node=node))
-        if request.get("dry_run"):
+        if is_asking_only:
             words = self._unreachable(change)
             return _said(409, words) if words else _said(200, f"node {node} may join")
         return await self._carry_out(change)

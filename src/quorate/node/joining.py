@@ -33,7 +33,7 @@ _LOG = logging.getLogger("quorate.cluster")
 _ASK_SECONDS = 25.0
 _PAUSE_SECONDS = 1.0
 _LOOK_SECONDS = 0.2
-_ATTEMPTS_MAX = 30  # in vain: nobody answers at all
+_ATTEMPTS_MAX = 10  # in vain: nobody answers at all
 _PERCENT_STEP = 10
 
 
@@ -68,6 +68,7 @@ async def _ask_until_answered(settings: NodeSettings, own: Hello, *, dry_run: bo
         "node_id": settings.node_id,
         "address": own.address,
         "directory_id": own.directory_id,
+        "cluster_id": own.cluster_id,  # to find it out is what a dry run is for
         "role": settings.join_as,
         "dry_run": dry_run,
     }
@@ -155,12 +156,13 @@ class Joiner:
 
     async def _ask(self) -> None:
         _LOG.info("asking to be added to cluster %s", self._own.cluster_id[:8])
-        hello = await _ask_until_answered(self._settings, self._own, dry_run=False)
+        hello = await _ask_until_answered(self._settings, self._own, dry_run=True)
         if hello.cluster_id != self._own.cluster_id:
             raise WrongDirectory(
                 f"this data directory belongs to cluster {self._own.cluster_id[:8]}, but --join "
                 f"leads to cluster {hello.cluster_id[:8]}: check --data and --join"
             )
+        await _ask_until_answered(self._settings, self._own, dry_run=False)
 
     async def _watch(self) -> None:
         """Say how far it is, until it is done or taken back."""
