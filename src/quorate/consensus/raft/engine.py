@@ -186,6 +186,8 @@ class RaftEngine:
         lines = [head, f"  log {state.log.describe()}"]
         if len(state.configurations) > 1 or configuration.is_changing:
             lines.append(f"  members at {index}: {configuration.describe()}")
+        if state.is_told_removed:
+            lines.append(f"  was told that it was removed at {state.removed_index}")
         if state.role is Role.LEADER:
             lines += [f"  n{peer.node_id} {peer.describe()}" for peer in state.peers]
         elif state.votes:

@@ -155,6 +155,8 @@ def on_commit(state: RaftState) -> None:
     assert state.is_term_committed, "nothing is decided before an entry of our own term"
     if not is_committed(state):
         return
+    if state.transfer_target and state.is_transfer_sent:
+        return  # a longer log here would be a reason not to vote for our successor
     configuration = state.configuration
     if configuration.is_joint:
         append(state, steps.settled(configuration))
@@ -239,6 +241,8 @@ def on_tick(state: RaftState) -> None:
     """Follow those who catch up, and forget those who have left."""
     if state.change.leaving:
         _let_go(state)
+    if state.change.is_open and state.is_term_committed:
+        on_commit(state)  # a step that waited for the end of a hand-over
     catching_up = state.change.catching_up
     if not catching_up or state.is_stalled:
         return

@@ -406,8 +406,9 @@ class RaftState:
     def _act_on_configuration(self) -> None:
         """Another configuration is in force now: count by it, and tell the driver."""
         index, configuration = self.configurations[-1]
+        if configuration != self.quorum.configuration:
+            self.out.configuration = ConfigurationInForce(index, configuration)
         self.quorum = Quorum(configuration)
-        self.out.configuration = ConfigurationInForce(index, configuration)
 
     def compact(self, to: int) -> None:
         """Forget the log up to ``to``, which a durable snapshot covers."""
