@@ -103,7 +103,7 @@ def test_who_may_not_join_is_told_why(tmp_path: Path) -> None:
     """Taken id, taken address, a wiped node, a full directory, nobody there: words and codes."""
     with Cluster(tmp_path) as cluster:
         cluster.start()
-        peer = f"{HOST}:{cluster.nodes[1].peer_port}"
+        peer = f"{HOST}:{cluster.leader().peer_port}"
         ports = [str(port) for port in free_ports(3)]
 
         def join(*arguments: str) -> tuple[int, str]:
@@ -117,7 +117,7 @@ def test_who_may_not_join_is_told_why(tmp_path: Path) -> None:
         assert code == 2
         assert "node id 2 is that of a member" in words
         assert "choose another --id" in words
-        taken = f"{HOST}:{cluster.nodes[3].peer_port}"
+        taken = f"{HOST}:{cluster.nodes[3].peer_port}"  # nobody may be reached there as another
         code, words = join("--id", "9", *new, "--peer-address", taken, "--join", peer)
         assert code == 2
         assert f"address {taken} is that of node 3" in words

@@ -257,6 +257,8 @@ class ClusterDesk:
         change = parse_change({"add": [member]})
         new, configuration = change.add[0], self._server.configuration()
         met = self._directory_of(new.node_id)
+        if node == self._own.node_id:
+            met = bytes.fromhex(self._own.directory_id)
         if node in configuration.members:
             known = configuration.address(new.node_id)
             if met not in (None, directory):

@@ -130,6 +130,11 @@ class Joiner:
         self._failed = failed
         self._task: asyncio.Task[None] | None = None
 
+    @property
+    def can_ask(self) -> bool:
+        """Whether it was said whom to ask."""
+        return bool(self._settings.join)
+
     def start(self) -> None:
         """Begin, on the running loop."""
         self._task = asyncio.get_running_loop().create_task(self._run())
@@ -146,11 +151,11 @@ class Joiner:
 
     async def _run(self) -> None:
         try:
-            while self._role() != self._settings.join_as:
+            while not self._is_settled():
                 if self._role() == "none":
                     await self._ask()
                 await self._watch()
-            _LOG.info("node %d is a %s now", self._settings.node_id, self._settings.join_as)
+            _LOG.info("node %d is a %s now", self._settings.node_id, self._role())
         except QuorateError as error:
             self._failed(error)
 
@@ -168,7 +173,7 @@ class Joiner:
         """Say how far it is, until it is done or taken back."""
         loop = asyncio.get_running_loop()
         begun, said = loop.time(), -_PERCENT_STEP
-        while self._role() != self._settings.join_as:
+        while not self._is_settled():
             page = self._status()
             percent = 100 * page["applied_index"] // max(1, page["commit_index"])
             if page["leader"] and percent >= said + _PERCENT_STEP and self._role() != "none":
@@ -177,6 +182,11 @@ class Joiner:
             if self._role() == "none" and loop.time() > begun + 10 * _PAUSE_SECONDS:
                 return  # given up, or never begun: ask again
             await asyncio.sleep(_LOOK_SECONDS)
+
+    def _is_settled(self) -> bool:
+        """Whether this node is a member, and no change is about to make something else of it."""
+        page = self._status()
+        return self._role() != "none" and not page["next_voters"] and not page["outgoing"]
 
     def _role(self) -> str:
         """What this node is in the configuration in force."""

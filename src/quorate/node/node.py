@@ -20,20 +20,20 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from quorate import __version__
-from quorate.consensus.engine import ConfigurationInForce, MembershipAnswer
 from quorate.consensus.entry import Recovered
 from quorate.errors import QuorateError
 from quorate.node import process
 from quorate.node.admin import AdminPages
 from quorate.node.admin_cluster import ClusterPages, why_not
 from quorate.node.assemble import make_hello, make_server
-from quorate.node.beginning import JOINED, Beginning, check_listed
+from quorate.node.beginning import Beginning, check_listed
 from quorate.node.client_listener import ClientBounds, ClientListener
 from quorate.node.clock import Clock
 from quorate.node.cluster_desk import ClusterDesk
 from quorate.node.disk_thread import DiskThread
 from quorate.node.driver import Driver
 from quorate.node.joining import Joiner
+from quorate.node.members import Members
 from quorate.node.peer_identity import PeerChecks
 from quorate.node.peer_network import PeerNetwork
 from quorate.node.settings import NodeSettings
@@ -45,7 +45,6 @@ _LOG = logging.getLogger("quorate.node")
 _RESERVED_DESCRIPTORS = 128  # log, snapshots, links, listeners, admin
 _BACKLOG = 1024
 _POLL_SECONDS = 0.005
-_STANDING_SECONDS = 0.25
 
 
 class _Outcome(NamedTuple):
@@ -105,23 +104,31 @@ class Node:
             status=self.status,
             election_timeout_ms=settings.election_timeout_ms,
         )
+        self._members = Members(
+            node_id=settings.node_id,
+            server=server,
+            beginning=beginning,
+            desk=self._desk,
+            joiner=Joiner(settings, own, self.status, self._not_joined),
+            removed=self._was_removed,
+        )
         self._peers = PeerNetwork(
             server=server,
             wake=driver.wake_if_due,
             checks=PeerChecks(own, store.check_peer),
-            addresses=self._members(),
+            addresses=self._members.addresses(),
             buffer_bytes_max=settings.peer_buffer_bytes_max,
             wrong_directory=self._wrong_directory,
             answer=self._desk.answer,
         )
-        self._joiner = Joiner(settings, own, self.status, self._not_joined)
+        self._members.connect(self._peers)
         driver.connect(
             clients=self._clients,
             peers=self._peers,
             disk=self._disk,
             snapshots=self._snapshots,
             store=store,
-            membership=self,
+            membership=self._members,
         )
 
     async def run(self) -> int:
@@ -134,10 +141,9 @@ class Node:
         self._peers.start()
         self._driver.start()
         self._say_hello()
-        self._join()
-        self._look_whether_removed()
+        self._members.start()
         outcome = await self._outcome
-        self._joiner.stop()
+        self._members.stop()
         if outcome.exit_code in (process.EXIT_CLEAN, process.EXIT_REMOVED):
             _LOG.info("%s; stopping", outcome.words)
             await self._drain()
@@ -216,65 +222,6 @@ class Node:
             type(self._loop).__module__.partition(".")[0],
         )
 
-    # ---- members -------------------------------------------------------------------------------
-
-    def configured(self, now: ConfigurationInForce) -> None:
-        """These are the members from now on: link to them."""
-        members = now.configuration.members
-        _LOG.info(
-            "members since index %d: voters %s%s",
-            now.index,
-            now.configuration.voters,
-            f", others {sorted(set(members) - set(now.configuration.voters))}"
-            if set(members) - set(now.configuration.voters)
-            else "",
-        )
-        self._peers.set_members(self._members())
-
-    def answered(self, answer: MembershipAnswer) -> None:
-        """A change that was asked for here got so far."""
-        self._desk.answered(answer)
-
-    def _members(self) -> dict[int, Address]:
-        """Where the other members are dialled."""
-        members = set(self._server.configuration().members) - {self._settings.node_id}
-        known = self._desk.addresses()
-        return {node: known[node] for node in sorted(members & set(known))}
-
-    def _join(self) -> None:
-        """Ask to be added, if this node has still to be; say so if it cannot."""
-        if self._beginning.founding != JOINED:
-            return
-        if self._settings.node_id in self._server.configuration().members:
-            return
-        if self._settings.join:
-            self._joiner.start()
-        elif self._server.status()["standing"] == "joining":
-            _LOG.warning(
-                "this node was never added to its cluster: start it with --join, or add it with "
-                "quorate cluster add"
-            )
-
-    def _look_whether_removed(self) -> None:
-        """Stop once it is certain that this node is no member any more, and not to be one."""
-        self._loop.call_later(_STANDING_SECONDS, self._look_whether_removed)
-        if self._joiner.is_busy:
-            return
-        page = self._server.status()
-        if page["standing"] != "removed":
-            return
-        own = self._settings.node_id
-        was_told = own in self._server.configuration().members
-        if was_told or page["configuration_committed"]:
-            self._finish(
-                process.EXIT_REMOVED,
-                f"node {own} was removed from its cluster; to use this machine again, empty its "
-                "data directory and let it join with a new --id",
-            )
-
-    def _not_joined(self, error: QuorateError) -> None:
-        self._finish(process.exit_code(error), str(error))
-
     # ---- what ends a node ----------------------------------------------------------------------
 
     def _finish(self, code: int, words: str) -> None:
@@ -298,6 +245,12 @@ class Node:
     def _wrong_directory(self, words: str) -> None:
         self._driver.stop()
         self._finish(process.EXIT_DIRECTORY, words)
+
+    def _was_removed(self, words: str) -> None:
+        self._finish(process.EXIT_REMOVED, words)
+
+    def _not_joined(self, error: QuorateError) -> None:
+        self._finish(process.exit_code(error), str(error))
 
     def _durable(self, sequence: int) -> None:
         self._server.persisted(sequence)
