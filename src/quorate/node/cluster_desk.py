@@ -116,12 +116,14 @@ class ClusterDesk:
     async def answer(self, request: Request) -> Request:
         """Work on one request, here or at the leader; never raises what people cause."""
         try:
-            hops = request.get("hops", 0)
-            if not isinstance(hops, int) or request.get("ask") not in _DEEDS:
+            hops, deed = request.get("hops", 0), request.get("ask")
+            if not isinstance(hops, int) or hops < 0:
+                return _said(400, "a malformed request")
+            if not isinstance(deed, str) or deed not in _DEEDS:
                 return _said(400, "an unknown request")
             leader = int(self._server.status()["leader"])
             if leader == self._own.node_id:
-                return await _DEEDS[request["ask"]](self, request)
+                return await _DEEDS[deed](self, request)
             return await self._pass_on(leader, request, hops)
         except SettingsError as error:
             return _said(400, str(error))
@@ -140,6 +142,8 @@ class ClusterDesk:
             return _said(504, f"node {leader} leads, but {error}; look at the status first")
         except QuorateError as error:
             return _said(503, f"node {leader} leads, but {error}")
+        if not isinstance(answer.get("code"), int):
+            return _said(504, f"node {leader} leads, and gave an answer that nobody understands")
         return answer
 
     def addresses(self) -> dict[int, Address]:

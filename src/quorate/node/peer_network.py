@@ -4,7 +4,8 @@ Who is dialled follows from the configuration in force: ``set_members`` opens an
 it changes. Besides members there are *guests*: nodes of this cluster that linked to us though the
 configuration known here does not name them (we were away while it changed, or they were). They
 are dialled back at the address in their hello, for as long as their link to us stands, because
-nothing else could carry our answers.
+nothing else could carry our answers. A member that leaves becomes a guest while it is linked: so
+it can be told.
 
 Invariants:
     * nothing of a link reaches the server before its hello was judged and found good

@@ -107,8 +107,9 @@ class AnsweringSide:
         except TimeoutError:
             """Said in the answer."""
         finally:
-            self._transport.writelines(_encode(answer))
-            self._transport.close()
+            if not self._transport.is_closing():  # who asked may be gone; writing would raise
+                self._transport.writelines(_encode(answer))
+                self._transport.close()
 
 
 async def ask(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-import time
+from time import monotonic, sleep
 from types import TracebackType
 from typing import Any, Self, TypeAlias
 
@@ -32,20 +32,20 @@ def watch(cluster: Cluster, wanted: Wanted, *, quiet: bool) -> Picture:
         Refused: the change was taken back; the message says why.
         OutcomeUnknown: nobody leads for long; the change goes on with the next leader, or not.
     """
-    heard = time.monotonic()
+    heard = monotonic()
     with _Screen(quiet=quiet) as screen:
         while True:
             try:
                 picture = describe(cluster.page())
             except NoQuorum as error:
-                if time.monotonic() > heard + _SILENCE_SECONDS_MAX:
+                if monotonic() > heard + _SILENCE_SECONDS_MAX:
                     raise OutcomeUnknown(f"nobody leads any more: {error}") from None
             else:
-                heard = time.monotonic()
+                heard = monotonic()
                 if not picture.change:
                     break
                 screen.show(picture)
-            time.sleep(_POLL_SECONDS)
+            sleep(_POLL_SECONDS)
     if not came_about(wanted, picture):
         reason = picture.change_failed or "another change was made since"
         raise Refused(f"the change was given up: {reason}")
