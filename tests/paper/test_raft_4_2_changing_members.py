@@ -443,9 +443,12 @@ def test_scenario_notices_the_missing_rule(patch: Patch, scenario: Scenario) -> 
 
 
 def test_every_step_is_a_configuration_entry() -> None:
-    """A change is entries of the log, and nothing besides: three for an addition."""
+    """A change is entries of the log, and nothing besides: three for an addition.
+
+    The first entry of all is the configuration of the beginning (§4.4).
+    """
     cluster = elected()
     cluster.join(4)
     assert cluster.run_change(1, add(4)) is ChangeOutcome.DONE
     kinds = [entry.kind for entry in cluster.nodes[2].state.log.entries]
-    assert kinds == [EntryKind.NOOP, *[EntryKind.CONFIGURATION] * 3]
+    assert kinds == [EntryKind.CONFIGURATION] * 4

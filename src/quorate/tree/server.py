@@ -217,6 +217,8 @@ class CoordinationServer:
             service.barrier_released(released)
         if turn.leadership is not None:
             self._on_leadership(turn.leadership)
+        elif turn.configuration is not None:
+            service.set_serving(self.is_serving(), self._now_ms)
         if self._notice_due:
             self._notify_leader(turn)
         if service.has_output:
@@ -247,7 +249,14 @@ class CoordinationServer:
     # ---- looking in ----------------------------------------------------------------------------
 
     def is_serving(self) -> bool:
-        """Whether a leader is known (on the leader: established), so that writes get through."""
+        """Whether clients are served here: this node belongs, keeps data, and writes get through.
+
+        They do when a leader is known (on the leader: established). A node that was removed, or
+        is not a member yet, hears nothing of what is decided.
+        """
+        role = self.configuration().role(self.node_id)
+        if role in ("none", "witness"):
+            return False
         leadership = self.replica.leadership
         if leadership.leader == self.node_id:
             return leadership.established

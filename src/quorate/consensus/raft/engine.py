@@ -184,7 +184,7 @@ class RaftEngine:
             f"last={state.log.last_index} durable={state.durable_index}"
         )
         lines = [head, f"  log {state.log.describe()}"]
-        if len(state.configurations) > 1 or configuration.is_changing:
+        if configuration != state.configurations[0][1] or configuration.is_changing:
             lines.append(f"  members at {index}: {configuration.describe()}")
         if state.is_told_removed:
             lines.append(f"  was told that it was removed at {state.removed_index}")

@@ -53,9 +53,18 @@ def become_leader(state: RaftState) -> None:
 
 
 def append_first_entry(state: RaftState) -> None:
-    """Append the no-op that, once committed, commits everything before it."""
+    """Append the entry that, once committed, commits everything before it.
+
+    A no-op; but the first leader of all writes down the bootstrap configuration instead, so that
+    whoever is given the log knows who belonged from the beginning (dissertation §4.4).
+    """
     index = state.log.last_index + 1
-    state.append_entry(Entry(index, state.term, EntryKind.NOOP, b""))
+    since, configuration = state.configurations[-1]
+    if since:
+        state.append_entry(Entry(index, state.term, EntryKind.NOOP, b""))
+    else:
+        first = configuration.encode()
+        state.append_entry(Entry(index, state.term, EntryKind.CONFIGURATION, first))
 
 
 def on_propose(state: RaftState, payload: bytes) -> None:
@@ -169,21 +178,34 @@ def send_append(state: RaftState, peer: Progress, *, with_entries: bool = True) 
         snapshots.begin_sending(state, peer)
         return
     shared = state.shared_append
-    if shared is not None and shared[0].prev_index == previous and with_entries:
+    is_shared = with_entries and not peer.is_witness
+    if is_shared and shared is not None and shared[0].prev_index == previous:
         append, size = shared
     else:
         entries: list[Entry] = []
         size = 0
         if with_entries and previous < log.last_index:
             entries, size = log.slice(previous + 1, state.settings.append_bytes_max)
+            if peer.is_witness:
+                entries, size = withheld(entries), 0
         append = Append(state.term, previous, previous_term, state.commit_index, entries)
-        if with_entries:
+        if is_shared:
             state.shared_append = (append, size)
     state.out.messages.append((peer.node_id, append))
     if peer.state is REPLICATE:
         peer.sent_commit = append.commit_index
         if append.entries:
             peer.sent(append.entries[-1].index, size)
+
+
+def withheld(entries: list[Entry]) -> list[Entry]:
+    """What a witness is given: where batches are and of which term, not what is in them."""
+    return [
+        Entry(entry.index, entry.epoch, EntryKind.WITHHELD, b"")
+        if entry.kind == EntryKind.BATCH
+        else entry
+        for entry in entries
+    ]
 
 
 def _repair_losses(state: RaftState) -> None:

@@ -147,6 +147,7 @@ def _tell_those_before(state: RaftState) -> None:
         for node in configuration.members:
             if node not in members and node != state.node_id and node not in state.progress:
                 _welcome(state, node, following)
+                state.progress[node].is_witness = node in configuration.witnesses
                 state.change.leaving[node] = 0
 
 
@@ -195,7 +196,8 @@ def follow_members(state: RaftState) -> None:
         if node not in members:
             leaving.setdefault(node, 0)
     for peer in state.peers:
-        peer.is_witness = peer.node_id in state.configuration.witnesses
+        if peer.node_id in members:  # those who leave stay what they were
+            peer.is_witness = peer.node_id in state.configuration.witnesses
     target = state.transfer_target
     if target and target not in state.configuration.voters and not state.is_transfer_sent:
         transfer.abort_transfer(state)

@@ -18,7 +18,7 @@ Invariants:
 from __future__ import annotations
 
 from quorate.consensus.engine import ReadSnapshot, SnapshotRead, SnapshotSaved
-from quorate.consensus.entry import SnapshotChunk, SnapshotMeta
+from quorate.consensus.entry import WITHHELD_BODY, SnapshotChunk, SnapshotMeta
 from quorate.consensus.progress import SNAPSHOT, Progress
 from quorate.consensus.raft import follower
 from quorate.consensus.raft.messages import InstallChunk, InstallReply
@@ -68,6 +68,10 @@ def begin_sending(state: RaftState, peer: Progress) -> None:
 def _read_next(state: RaftState, peer: Progress) -> None:
     assert peer.snapshot is not None, "a snapshot is being sent"
     peer.snapshot_sent_ms = state.now_ms
+    if peer.is_witness:  # it keeps no data: the position and the configuration are all it needs
+        chunk = InstallChunk(state.term, peer.snapshot, 0, WITHHELD_BODY, is_last=True)
+        state.out.messages.append((peer.node_id, chunk))
+        return
     request = ReadSnapshot(
         peer.node_id, peer.snapshot, peer.snapshot_offset, state.settings.snapshot_chunk_bytes
     )
