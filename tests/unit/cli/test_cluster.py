@@ -178,6 +178,20 @@ def test_watching_ends_when_it_is_taken_back_or_nobody_leads() -> None:
         watch(silent, {}, quiet=True)
 
 
+def test_what_a_node_asked_for_itself_is_no_refusal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A node with --join may be faster: adding it here watches; whatever else is refused stays so."""
+
+    class Refusing(Pages):
+        def post(self, path: str, content: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+            raise Refused("node 4 is already a member")
+
+    done = page(voters=[1, 2, 3, 4], members=[member(2), member(3), member(4)])
+    for line, exit_code in (("4=d:4", 0), ("4=x:9", 1), ("5=x:9", 1), ("4=d:4 --as witness", 1)):
+        monkeypatch.setattr(change, "Cluster", lambda _: Refusing(CATCHING_UP, CATCHING_UP, done))
+        result = CliRunner().invoke(cli, ["cluster", "add", *line.split()])
+        assert result.exit_code == exit_code, line
+
+
 def test_commands_ask_for_what_they_say(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each subcommand sends one change; --no-wait does not watch."""
     new = {"node_id": 4, "address": "d:4", "role": "voter", "priority": 0}

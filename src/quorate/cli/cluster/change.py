@@ -12,9 +12,9 @@ from typing import Any
 
 import click
 
-from quorate.cli.cluster.api import Cluster, admin_option, json_option
+from quorate.cli.cluster.api import Cluster, Refused, admin_option, json_option
 from quorate.cli.cluster.picture import Picture, describe
-from quorate.cli.cluster.progress import watch
+from quorate.cli.cluster.progress import is_coming_about, watch
 from quorate.errors import SettingsError, UsageError
 from quorate.node.units import parse_cluster
 
@@ -57,8 +57,8 @@ def add(
     \b
     quorate cluster add 4=10.0.0.4:2281
 
-    Usually this is not needed: a node started with --join asks for it itself. Start a node that was
-    added here with --join too: it then finds that it is a member.
+    A node started with --join asks for this itself; adding it here as well waits until it is a
+    member and shows how far it is. A node that was added before it runs is started with --join too.
     """
     _change(Cluster(admin), {"add": _members(new, role, priority)}, wait=wait, as_json=as_json)
 
@@ -161,7 +161,12 @@ def _members(new: tuple[str, ...], role: str, priority: int) -> list[dict[str, A
 
 def _change(cluster: Cluster, content: dict[str, Any], *, wait: bool, as_json: bool) -> None:
     """Ask, watch, and say what became of it."""
-    code, answer = cluster.post("/cluster/change", content)
+    try:
+        code, answer = cluster.post("/cluster/change", content)
+    except Refused:
+        if not is_coming_about(content, describe(cluster.page())):
+            raise
+        code, answer = 202, {"words": "it was asked for already"}
     if wait or code == 200:
         picture = watch(cluster, content, quiet=as_json)
         if as_json:

@@ -67,6 +67,18 @@ def came_about(wanted: Wanted, picture: Picture) -> bool:
     )
 
 
+def is_coming_about(wanted: Wanted, picture: Picture) -> bool:
+    """Whether somebody else, as a node that joins does, asked for these new members before."""
+    members = {member.node_id: member for member in picture.members}
+    new = wanted.get("add", [])
+    return (
+        set(wanted) == {"add"}
+        and all(each["node_id"] in members for each in new)
+        and all(members[each["node_id"]].address == each["address"] for each in new)
+        and all(members[each["node_id"]].role.startswith(each["role"]) for each in new)
+    )
+
+
 class _Screen:
     """Where progress is shown."""
 
