@@ -82,6 +82,23 @@ def test_ra_5_a_node_joins_restarts_and_is_removed_while_it_is_dead(tmp_path: Pa
             assert cluster.nodes[node].is_running
 
 
+def test_ra_5_a_dead_node_is_replaced_in_one_change(tmp_path: Path) -> None:
+    """RA-5: the number of voters never moves, and a node that is expected needs no permission."""
+    with Cluster(tmp_path) as cluster:
+        cluster.start()
+        dead = cluster.followers()[0]
+        dead.kill()
+        fifth = cluster.newcomer(5)
+        address = f"{HOST}:{fifth.peer_port}"
+        done = cluster.quorate("replace", str(dead.node_id), f"5={address}", "--no-wait")
+        assert done.returncode == 0, done.stderr
+        fifth.start()
+        cluster.wait_member(fifth)
+        page = cluster.leader().status() or {}
+        assert page["voters"] == sorted({1, 2, 3, 5} - {dead.node_id})
+        assert "tolerates 1 more failure" in cluster.quorate("status").stdout
+
+
 def test_a_node_joins_through_a_follower_while_the_leader_changes(tmp_path: Path) -> None:
     """Any member is asked; a leader that dies in the middle is no reason to give up."""
     with Cluster(tmp_path) as cluster:

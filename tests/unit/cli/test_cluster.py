@@ -179,7 +179,7 @@ def test_watching_ends_when_it_is_taken_back_or_nobody_leads() -> None:
 
 
 def test_what_a_node_asked_for_itself_is_no_refusal(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A node with --join may be faster: adding it here watches; whatever else is refused stays so."""
+    """A node with --join may be faster: adding it here watches; other refusals stay."""
 
     class Refusing(Pages):
         def post(self, path: str, content: dict[str, Any]) -> tuple[int, dict[str, Any]]:
