@@ -407,6 +407,8 @@ class Replica:
             self._release_barriers(turn)
 
     def _release_barriers(self, turn: Turn) -> None:
+        if self._is_witness:
+            return  # it has nothing to read from
         waiting = self._barriers_waiting
         while waiting and waiting[0][0] <= self.applied_index:
             turn.released.append(heapq.heappop(waiting)[2])

@@ -87,8 +87,23 @@ def _hand_over(visit: _Visit, at_us: int) -> None:
         visit.add(soon_us, "strike-leader", blow, dice.between(50 * MS, 3 * SECOND))
 
 
+def _insist(visit: _Visit, at_us: int) -> None:
+    """The leader falls, and a script asks the next one for something again and again."""
+    dice = visit.dice
+    blow = dice.pick(("crash", "kill", "isolate", "isolate-outbound"))
+    visit.add(at_us, "strike-leader", blow, dice.between(100 * MS, SECOND))
+    old, new = dice.pick(visit.voters), dice.pick(visit.spares)
+    for _ in range(10 + dice.draw(30)):
+        at_us += dice.between(MS, 40 * MS)
+        if dice.chance(0.7):
+            visit.add(at_us, "remove-member", old)
+        else:
+            visit.add(at_us, "replace-members", (old,), (new,))
+
+
 _REQUESTS: tuple[Callable[[_Visit, int], None], ...] = (
     _grow, _grow, _grow, _shrink, _shrink, _replace, _replace, _change_role, _prefer, _hand_over,
+    _insist,
 )  # fmt: skip
 
 

@@ -299,7 +299,8 @@ class CoordinationServer:
         configuration = self.replica.engine.configuration()
         active = [peer.node_id for peer in engine.peers if peer.is_active]
         voters = configuration.voters
-        alive = sum(1 for node in voters if node == self.node_id or node in active)
+        alive = {self.node_id, *active}
+        halves = [half for half in (voters, configuration.outgoing) if half]
         leads = self.replica.leadership.established
         return {
             "node_id": self.node_id,
@@ -316,8 +317,10 @@ class CoordinationServer:
             "durable_index": engine.durable_index,
             "voters": list(voters),
             **self._membership(engine, configuration),
-            "failures_tolerated": max(0, alive - (len(voters) // 2 + 1)) if leads else None,
-            "failures_tolerated_when_whole": (len(voters) - 1) // 2,
+            "failures_tolerated": min(_spare(half, alive) for half in halves) if leads else None,
+            "failures_tolerated_when_whole": min(
+                ((len(half) - 1) // 2 for half in halves), default=0
+            ),
             "members": [
                 {
                     "node_id": peer.node_id,
@@ -334,3 +337,9 @@ class CoordinationServer:
             "ignored": dict(sorted(engine.ignored.items())),
             **self.service.statistics()._asdict(),
         }
+
+
+def _spare(half: tuple[int, ...], alive: set[int]) -> int:
+    """How many of the living voters of one half may still fail."""
+    living = sum(1 for node in half if node in alive)
+    return max(0, living - (len(half) // 2 + 1))
