@@ -2,6 +2,7 @@
 """Replace all nodes of a cluster one at a time under load, and see what clients notice.
 
     PYTHONPATH=src python bench/replace_all.py [--sessions 64] [--window 16] [--seconds 2]
+                                               [--znodes 100000] [--snapshot-every 8MiB]
 
 A new node joins (``quorate serve --join``), catches up and is promoted; then an old one is removed
 (``quorate cluster remove``), the leader among them; until no node of the first cluster is left.
@@ -19,6 +20,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "process"))
 
 from harness import Cluster
 from replacing import SteadyLoad, replace_all
+from workloads import client
 
 GAP_MS_MAX = 500
 
@@ -28,6 +30,8 @@ def main() -> int:
     parser.add_argument("--sessions", type=int, default=64)
     parser.add_argument("--window", type=int, default=16)
     parser.add_argument("--nodes", type=int, default=3)
+    parser.add_argument("--znodes", type=int, default=0, help="of 128 bytes, before it begins")
+    parser.add_argument("--snapshot-every", default="64MiB", help="small: newcomers need one")
     parser.add_argument("--seconds", type=float, default=2.0, help="of load around each step")
     args = parser.parse_args()
     gaps = []
@@ -38,9 +42,17 @@ def main() -> int:
 
     with (
         tempfile.TemporaryDirectory() as directory,
-        Cluster(Path(directory), args.nodes) as cluster,
+        Cluster(Path(directory), args.nodes, ["--snapshot-every", args.snapshot_every]) as cluster,
     ):
         cluster.start()
+        with client(cluster.servers) as zk:
+            for first in range(0, args.znodes, 1000):
+                made = [
+                    zk.create_async(f"/filler-{first + k}", bytes(128))
+                    for k in range(min(1000, args.znodes - first))
+                ]
+                for answer in made:
+                    answer.get(20)
         with SteadyLoad(cluster.servers, args.sessions, args.window) as load:
             last = replace_all(cluster, load, tell, args.seconds)
     print(f"longest gap {max(gaps)} ms; problems {last['problems']}; lost {last['lost']}")
