@@ -114,6 +114,26 @@ def test_a_witness_makes_a_majority_and_never_holds_a_payload() -> None:
     assert not any(b"secret" in entry.payload for entry in disk.entries)
 
 
+def test_a_witness_is_never_the_only_one_to_have_an_entry() -> None:
+    """It could give it to nobody, and would refuse its vote to everybody for ever."""
+    configuration = Configuration.of([1, 2], witnesses=[2])
+    cluster = RaftCluster(configuration=configuration, instant_disk=False)
+    cluster.campaign(1)
+    settle_with_disks(cluster, 1, 2)
+    cluster.propose(1, "lost")
+    settle_with_disks(cluster, 2)
+    cluster.crash(1)
+    cluster.start(1)
+    cluster.tell_opened(1, 2)
+    for _ in range(200):
+        cluster.advance(10)
+        settle_with_disks(cluster, 1, 2)
+    assert cluster.leader() == 1
+    cluster.propose(1, "kept")
+    settle_with_disks(cluster, 1, 2)
+    assert cluster.nodes[1].applied == ["kept"]
+
+
 def test_a_witness_never_campaigns() -> None:
     """Whatever it hears or does not hear, it has nothing to lead with."""
     cluster = with_witness()
@@ -189,7 +209,12 @@ def blames_a_disk_that_is_idle(patch: pytest.MonkeyPatch) -> None:
 
 @MUTANTS.breaks(test_a_witness_makes_a_majority_and_never_holds_a_payload)
 def gives_a_witness_everything(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(leader, "withheld", lambda entries: entries)
+    patch.setattr(leader, "withheld", lambda entries, last_index: entries)
+
+
+@MUTANTS.breaks(test_a_witness_is_never_the_only_one_to_have_an_entry)
+def tells_a_witness_what_is_on_no_disk(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(leader, "witness_bound", lambda state: state.log.last_index)
 
 
 @MUTANTS.breaks(test_a_witness_never_campaigns)

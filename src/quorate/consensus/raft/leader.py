@@ -155,7 +155,7 @@ def replicate(state: RaftState, peer: Progress) -> None:
             send_append(state, peer)
         return
     settings = state.settings
-    last = state.log.last_index
+    last = witness_bound(state) if peer.is_witness else state.log.last_index
     while (
         peer.state is REPLICATE
         and peer.next_index <= last
@@ -187,7 +187,7 @@ def send_append(state: RaftState, peer: Progress, *, with_entries: bool = True) 
         if with_entries and previous < log.last_index:
             entries, size = log.slice(previous + 1, state.settings.append_bytes_max)
             if peer.is_witness:
-                entries, size = withheld(entries), 0
+                entries, size = withheld(entries, witness_bound(state)), 0
         append = Append(state.term, previous, previous_term, state.commit_index, entries)
         if is_shared:
             state.shared_append = (append, size)
@@ -198,14 +198,24 @@ def send_append(state: RaftState, peer: Progress, *, with_entries: bool = True) 
             peer.sent(append.entries[-1].index, size)
 
 
-def withheld(entries: list[Entry]) -> list[Entry]:
+def withheld(entries: list[Entry], last_index: int) -> list[Entry]:
     """What a witness is given: where batches are and of which term, not what is in them."""
     return [
         Entry(entry.index, entry.epoch, EntryKind.WITHHELD, b"")
         if entry.kind == EntryKind.BATCH
         else entry
         for entry in entries
+        if entry.index <= last_index
     ]
+
+
+def witness_bound(state: RaftState) -> int:
+    """How far witnesses are told the log: what is on our own disk.
+
+    A witness that alone has stored an entry would refuse its vote to all who can lead, and could
+    give the entry to none of them.
+    """
+    return state.durable_index
 
 
 def _repair_losses(state: RaftState) -> None:

@@ -83,6 +83,7 @@ class Mutant(NamedTuple):
         workload: what its runs run; nothing else can show it, or shows it sooner.
         faults: kinds that its runs draw from; None: all but changes of members. Given where the
             events that must meet are rare, and the mutant's entry says which.
+        clients: how many act at the same time.
     """
 
     name: str
@@ -91,11 +92,12 @@ class Mutant(NamedTuple):
     patch: Patch
     workload: str
     faults: tuple[str, ...] | None = None
+    clients: int = 4
 
     def wishes(self, duration_us: int) -> Wishes:
         """What its runs are like."""
         faults = self.faults or tuple(kind for kind in KINDS if kind != MEMBERSHIP)
-        return Wishes(workload=self.workload, duration_us=duration_us, faults=faults)
+        return Wishes(self.workload, clients=self.clients, duration_us=duration_us, faults=faults)
 
     @contextmanager
     def applied(self) -> Iterator[None]:
@@ -124,7 +126,7 @@ class Group:
         self.mutants: list[Mutant] = []
 
     def mutant(
-        self, source: str, faults: tuple[str, ...] | None = None
+        self, source: str, faults: tuple[str, ...] | None = None, clients: int = 4
     ) -> Callable[[Patch], Patch]:
         """Register a patch: its name is the mutant's, its docstring the rule that it removes."""
 
@@ -133,7 +135,7 @@ class Group:
             assert removes, f"{patch.__name__} does not say which rule it removes"
             name = patch.__name__.replace("_", "-")
             kinds = faults or self.faults
-            self.mutants.append(Mutant(name, removes, source, patch, self.workload, kinds))
+            self.mutants.append(Mutant(name, removes, source, patch, self.workload, kinds, clients))
             return patch
 
         return register
