@@ -36,7 +36,7 @@ from quorate.consensus.membership import Configuration
 from quorate.errors import OutcomeUnknown, QuorateError, SettingsError
 from quorate.node.beginning import addresses_of
 from quorate.node.change_words import parse_change
-from quorate.node.peer_requests import Request, ask
+from quorate.node.peer_requests import Request, Secured, ask, in_the_clear
 from quorate.node.units import Address
 from quorate.protocol.peer import Hello
 
@@ -77,6 +77,7 @@ class ClusterDesk:
         directory_of: the data directory that a node id was met with, if any.
         status: the node's picture, for ``status``.
         election_timeout_ms: how long handing over may take.
+        secured: what speaks TLS to other nodes, if anything does.
     """
 
     def __init__(
@@ -89,6 +90,7 @@ class ClusterDesk:
         directory_of: Callable[[int], bytes | None],
         status: Callable[[], dict[str, Any]],
         election_timeout_ms: int,
+        secured: Secured = in_the_clear,
     ) -> None:
         self._server = server
         self._wake = wake
@@ -96,6 +98,7 @@ class ClusterDesk:
         self._founders = founders
         self._directory_of = directory_of
         self._status = status
+        self._secured = secured
         self._transfer_seconds = max(_TRANSFER_SECONDS_MIN, election_timeout_ms * 4 / 1000)
         self._tokens = itertools.count(1)
         self._waiting: dict[int, asyncio.Future[MembershipAnswer]] = {}
@@ -136,7 +139,11 @@ class ClusterDesk:
             return _said(503, f"node {leader} leads, but cannot be asked from here; ask it itself")
         try:
             _, answer = await ask(
-                address, self._own, {**request, "hops": hops + 1}, _FORWARD_SECONDS
+                address,
+                self._own,
+                {**request, "hops": hops + 1},
+                _FORWARD_SECONDS,
+                self._secured,
             )
         except OutcomeUnknown as error:
             return _said(504, f"node {leader} leads, but {error}; look at the status first")

@@ -25,7 +25,7 @@ from typing import Any
 
 from quorate.errors import NoQuorum, QuorateError, SettingsError, WrongDirectory
 from quorate.node.beginning import check_joiner
-from quorate.node.peer_requests import Request, ask
+from quorate.node.peer_requests import Request, Secured, ask, in_the_clear
 from quorate.node.settings import NodeSettings
 from quorate.protocol.peer import Hello
 
@@ -37,7 +37,9 @@ _ATTEMPTS_MAX = 10  # in vain: nobody answers at all
 _PERCENT_STEP = 10
 
 
-async def ask_permission(settings: NodeSettings, directory_id: bytes) -> bytes:
+async def ask_permission(
+    settings: NodeSettings, directory_id: bytes, secured: Secured = in_the_clear
+) -> bytes:
     """Find out which cluster listens at ``--join`` and whether this node may enter; its id.
 
     Raises:
@@ -46,7 +48,7 @@ async def ask_permission(settings: NodeSettings, directory_id: bytes) -> bytes:
     """
     address = check_joiner(settings)
     own = Hello("", settings.node_id, directory_id.hex(), 0, secrets.randbits(63), str(address))
-    hello = await _ask_until_answered(settings, own, dry_run=True)
+    hello = await _ask_until_answered(settings, own, secured, dry_run=True)
     try:
         cluster_id = bytes.fromhex(hello.cluster_id)
     except ValueError:
@@ -56,7 +58,9 @@ async def ask_permission(settings: NodeSettings, directory_id: bytes) -> bytes:
     return cluster_id
 
 
-async def _ask_until_answered(settings: NodeSettings, own: Hello, *, dry_run: bool) -> Hello:
+async def _ask_until_answered(
+    settings: NodeSettings, own: Hello, secured: Secured, *, dry_run: bool
+) -> Hello:
     """Ask one member after the other until one has said yes; gives what it says about itself.
 
     Raises:
@@ -74,7 +78,7 @@ async def _ask_until_answered(settings: NodeSettings, own: Hello, *, dry_run: bo
     }
     said, attempts = "", 0
     while attempts < _ATTEMPTS_MAX:
-        found = await _ask_somebody(settings, own, request)
+        found = await _ask_somebody(settings, own, request, secured)
         attempts = attempts + 1 if found[0] is None else 0
         hello, answer = found
         code, words = answer.get("code"), str(answer.get("words"))
@@ -90,13 +94,13 @@ async def _ask_until_answered(settings: NodeSettings, own: Hello, *, dry_run: bo
 
 
 async def _ask_somebody(
-    settings: NodeSettings, own: Hello, request: Request
+    settings: NodeSettings, own: Hello, request: Request, secured: Secured
 ) -> tuple[Hello | None, Request]:
     """The first answer that decides something; else the last one, or why there is none."""
     last: tuple[Hello | None, Request] = (None, {"words": "nobody answers"})
     for address in settings.join:
         try:
-            hello, answer = await ask(address, own, request, _ASK_SECONDS)
+            hello, answer = await ask(address, own, request, _ASK_SECONDS, secured)
         except QuorateError as error:
             if last[0] is None:
                 last = (None, {"words": str(error)})
@@ -115,6 +119,7 @@ class Joiner:
         own: what this node says about itself.
         status: the node's picture.
         failed: called with the error that ends the node.
+        secured: what speaks TLS to other nodes, if anything does.
     """
 
     def __init__(
@@ -123,11 +128,13 @@ class Joiner:
         own: Hello,
         status: Callable[[], dict[str, Any]],
         failed: Callable[[QuorateError], None],
+        secured: Secured = in_the_clear,
     ) -> None:
         self._settings = settings
         self._own = own
         self._status = status
         self._failed = failed
+        self._secured = secured
         self._task: asyncio.Task[None] | None = None
 
     @property
@@ -161,13 +168,13 @@ class Joiner:
 
     async def _ask(self) -> None:
         _LOG.info("asking to be added to cluster %s", self._own.cluster_id[:8])
-        hello = await _ask_until_answered(self._settings, self._own, dry_run=True)
+        hello = await _ask_until_answered(self._settings, self._own, self._secured, dry_run=True)
         if hello.cluster_id != self._own.cluster_id:
             raise WrongDirectory(
                 f"this data directory belongs to cluster {self._own.cluster_id[:8]}, but --join "
                 f"leads to cluster {hello.cluster_id[:8]}: check --data and --join"
             )
-        await _ask_until_answered(self._settings, self._own, dry_run=False)
+        await _ask_until_answered(self._settings, self._own, self._secured, dry_run=False)
 
     async def _watch(self) -> None:
         """Say how far it is, until it is done or taken back."""

@@ -41,6 +41,13 @@ _CONNECT_SECONDS = 2.0
 
 Request: TypeAlias = dict[str, Any]
 Answer: TypeAlias = Callable[[Request], Awaitable[Request]]
+Secured: TypeAlias = Callable[[asyncio.Protocol, Address], asyncio.Protocol]
+"""What stands between a protocol and the connection that is dialled to an address."""
+
+
+def in_the_clear(protocol: asyncio.Protocol, address: Address) -> asyncio.Protocol:  # noqa: ARG001
+    """Nothing."""
+    return protocol
 
 
 def decode_object(payload: bytes) -> Request:
@@ -113,7 +120,11 @@ class AnsweringSide:
 
 
 async def ask(
-    address: Address, own: Hello, request: Request, seconds: float
+    address: Address,
+    own: Hello,
+    request: Request,
+    seconds: float,
+    secured: Secured = in_the_clear,
 ) -> tuple[Hello, Request]:
     """Ask the node that listens there; gives what it says about itself, and its answer.
 
@@ -122,17 +133,18 @@ async def ask(
         own: who asks; sent without a cluster id.
         request: what to ask.
         seconds: how long an answer may take.
+        secured: what speaks TLS on the connection, if anything does.
 
     Raises:
         NoQuorum: it cannot be reached; nothing was asked.
         OutcomeUnknown: it was asked and did not answer.
         RemoteProtocolError: whoever listens there is no node that answers requests.
     """
-    loop = asyncio.get_running_loop()
+    loop, asking = asyncio.get_running_loop(), _AskingSide(own, request)
     try:
         async with asyncio.timeout(_CONNECT_SECONDS):
-            _, asking = await loop.create_connection(
-                lambda: _AskingSide(own, request), address.host, address.port
+            await loop.create_connection(
+                lambda: secured(asking, address), address.host, address.port
             )
     except OSError as error:  # TimeoutError is one
         raise NoQuorum(f"{address} cannot be reached ({str(error) or 'timeout'})") from None
@@ -142,7 +154,7 @@ async def ask(
     except TimeoutError:
         raise OutcomeUnknown(f"{address} does not answer within {seconds:.0f} s") from None
     finally:
-        asking.transport.abort()
+        asking.close()
 
 
 class _AskingSide(asyncio.Protocol):
@@ -155,7 +167,7 @@ class _AskingSide(asyncio.Protocol):
         self.answer: asyncio.Future[tuple[Hello, Request]] = (
             asyncio.get_running_loop().create_future()
         )
-        self.transport: asyncio.Transport
+        self.transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)
@@ -188,4 +200,9 @@ class _AskingSide(asyncio.Protocol):
     def _fail(self, error: Exception) -> None:
         if not self.answer.done():
             self.answer.set_exception(error)
-        self.transport.abort()
+        self.close()
+
+    def close(self) -> None:
+        """Ask and listen no more."""
+        if self.transport is not None:
+            self.transport.abort()
