@@ -81,7 +81,7 @@ def replace_all(
         was_leader = cluster.leader() is old
         load.say("mark")
         load.say(f"leave {old.server}")
-        _wait_until_left(load, old.server)
+        wait_until_left(load, old.server)
         done = cluster.quorate("remove", str(old.node_id))
         assert done.returncode == 0, done.stderr
         assert old.wait() == 7, "a node that was removed stops and says so"
@@ -92,7 +92,8 @@ def replace_all(
     return load.report("stop")
 
 
-def _wait_until_left(load: SteadyLoad, server: str) -> None:
+def wait_until_left(load: SteadyLoad, server: str) -> None:
+    """Until no session is there any more."""
     wait_until(lambda: server not in load.report()["servers"], 20, "sessions have moved")
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from harness import HOST, Cluster, Node, free_ports, run_quorate, wait_until
-from replacing import SteadyLoad, replace_all
+from replacing import SteadyLoad, replace_all, wait_until_left
 from workloads import FailoverWriter, client
 
 from quorate.node.beginning import JOINED
@@ -97,6 +97,50 @@ def test_ra_5_a_dead_node_is_replaced_in_one_change(tmp_path: Path) -> None:
         page = cluster.leader().status() or {}
         assert page["voters"] == sorted({1, 2, 3, 5} - {dead.node_id})
         assert "tolerates 1 more failure" in cluster.quorate("status").stdout
+
+
+def test_ra_5_a_node_that_dies_while_it_joins_goes_on_where_it_was(tmp_path: Path) -> None:
+    """RA-5: killed at several moments on its way in, the same directory becomes a member."""
+    with Cluster(tmp_path) as cluster:
+        cluster.start()
+        for number, words in (
+            (4, "asking to be added"),
+            (5, "members since index"),
+            (6, "linked to node"),
+        ):
+            node = cluster.newcomer(number)
+            node.start()
+            wait_until(lambda node=node, words=words: words in node.log, 20, words)
+            node.kill()
+            node.start()
+            cluster.wait_member(node)
+            wait_until(node.is_serving, 20, f"node {number} serves")
+
+
+def test_all_nodes_are_restarted_one_after_the_other_under_load(tmp_path: Path) -> None:
+    """As docs/operations.md says: SIGTERM, start, wait until it is in step; nobody notices."""
+    with Cluster(tmp_path) as cluster:
+        cluster.start()
+        leader = cluster.leader()
+        with SteadyLoad(cluster.servers, sessions=6, window=4) as load:
+            wait_until(lambda: load.report()["writes"] > 100, 20, "writes")
+            load.say("mark")
+            for node in (*cluster.followers(), leader):
+                load.say(f"leave {node.server}")
+                wait_until_left(load, node.server)
+                assert node.terminate() == 0
+                node.start()
+                wait_until(node.is_serving, 20, "it is back")
+                wait_until(lambda: is_in_step(cluster), 20, "all are in step")
+                load.say(f"join {node.server}")
+            last = load.report("stop")
+    assert (last["problems"], last["lost"]) == ([], [])
+    assert last["gap_ms"] < 2000  # about 30 on an idle machine
+
+
+def is_in_step(cluster: Cluster) -> bool:
+    members = json.loads(cluster.quorate("members", "--json").stdout or "[]")
+    return bool(members) and all(each["state"] in ("leads", "in step") for each in members)
 
 
 def test_a_node_joins_through_a_follower_while_the_leader_changes(tmp_path: Path) -> None:
