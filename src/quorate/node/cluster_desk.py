@@ -37,7 +37,7 @@ from quorate.errors import OutcomeUnknown, QuorateError, SettingsError
 from quorate.node.beginning import addresses_of
 from quorate.node.change_words import parse_change
 from quorate.node.peer_requests import Request, Secured, ask, in_the_clear
-from quorate.node.units import Address
+from quorate.node.units import Address, parse_address
 from quorate.protocol.peer import Hello
 
 _LOG = logging.getLogger("quorate.cluster")
@@ -197,6 +197,11 @@ class ClusterDesk:
             for node, address in known.items():
                 if str(address) == new.address and node not in change.remove:
                     return f"address {new.address} is that of node {node}"
+                if parse_address(new.address).is_loopback and not address.is_loopback:
+                    return (
+                        f"{new.address} is reached from its own machine only, and node {node} is "
+                        f"at {address}: give the address that others dial (--peer-address)"
+                    )
         if change.add and not self._own.address:
             return (
                 f"node {self._own.node_id} was started alone and listens for no other node: "

@@ -157,6 +157,7 @@ def test_joining() -> None:
         ({}, {"node_id": 1}, "quorate cluster remove 1"),
         ({4: b"4" * 16}, {}, "was used before"),
         ({}, {"address": "b:2"}, "is that of node 2"),
+        ({}, {"address": "127.0.0.1:9"}, "reached from its own machine only, and node 1 is at a:1"),
         ({}, {"cluster_id": "c2"}, "this is cluster c1"),
     ],
 )
