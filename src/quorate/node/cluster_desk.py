@@ -30,7 +30,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Protocol
 
-from quorate.consensus.change import Change
+from quorate.consensus.change import Change, ChangeRefused, requested
 from quorate.consensus.engine import ChangeOutcome, MembershipAnswer
 from quorate.consensus.membership import Configuration
 from quorate.errors import OutcomeUnknown, QuorateError, SettingsError
@@ -166,13 +166,19 @@ class ClusterDesk:
         return await self._carry_out(parse_change(request.get("change")))
 
     async def _carry_out(self, change: Change) -> Request:
-        status = self._server.status()
-        if status["change_under_way"]:
-            return {
-                **_said(409, f"another change is under way: {status['change_under_way']}"),
-                "retry": True,
-            }
-        if not status["serving"]:
+        """Have the engine make a change, unless it makes no sense at any time.
+
+        What the engine refuses after that, it refuses for now: another change is under way,
+        leadership is being handed over. (It takes one while another is under way: to remove a new
+        member that still catches up takes that plan back.)
+        """
+        configuration = self._server.configuration()
+        if not configuration.is_changing:
+            try:
+                requested(configuration, change)
+            except ChangeRefused as refused:
+                return _said(409, str(refused))
+        if not self._server.status()["serving"]:
             return _said(503, "the leader is not established yet; ask again in a moment")
         if len(self._waiting) >= _WAITING_MAX:
             return {**_said(409, "too many changes are asked for at once"), "retry": True}
@@ -322,7 +328,9 @@ def _outcome(answer: MembershipAnswer) -> Request:
             return {**_said(200, "done"), "index": answer.index}
         case ChangeOutcome.UNKNOWN:
             return _said(504, f"it may or may not happen: {answer.reason}; look at the status")
-        case ChangeOutcome.REFUSED | ChangeOutcome.GIVEN_UP:
+        case ChangeOutcome.REFUSED:
+            return {**_said(409, answer.reason), "retry": True}
+        case ChangeOutcome.GIVEN_UP:
             return _said(409, answer.reason)
 
 
