@@ -16,6 +16,9 @@ import json
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, cast
 
+from quorate.node.complaints import Complaints
+from quorate.node.tls_words import NO_TLS_HERE, TLS_RECORD
+
 if TYPE_CHECKING:
     import h11
 
@@ -36,6 +39,7 @@ class AdminPages:
         self._status = status
         self._is_serving = is_serving
         self.connections = 0
+        self.complaints = Complaints("--admin-listen")
 
     def connect(self) -> AdminConnection:
         """Protocol factory for ``loop.create_server``."""
@@ -91,6 +95,11 @@ class AdminConnection(asyncio.Protocol):
         import h11  # noqa: PLC0415 - see the module's docstring
 
         if self._transport.is_closing():
+            return
+        if data[0] == TLS_RECORD:  # no request, and no text in one, holds that byte
+            peer = self._transport.get_extra_info("peername")
+            self._pages.complaints.say(str(peer[0]) if peer else "unknown", NO_TLS_HERE)
+            self._transport.abort()
             return
         try:
             self._http.receive_data(data)

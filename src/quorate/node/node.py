@@ -30,6 +30,7 @@ from quorate.node.disk_thread import DiskThread
 from quorate.node.driver import Driver
 from quorate.node.peer_identity import PeerChecks
 from quorate.node.peer_network import PeerNetwork
+from quorate.node.security import Security
 from quorate.node.settings import NodeSettings
 from quorate.node.snapshot_thread import SnapshotThread
 from quorate.node.units import Address
@@ -53,15 +54,23 @@ class Node:
         settings: complete and checked.
         store: opened; the caller closes it.
         recovered: what the store held.
+        security: TLS, its files loaded.
         stop_with_stdin: stop when standard input ends.
     """
 
     def __init__(
-        self, settings: NodeSettings, store: Store, recovered: Recovered, *, stop_with_stdin: bool
+        self,
+        settings: NodeSettings,
+        store: Store,
+        recovered: Recovered,
+        security: Security,
+        *,
+        stop_with_stdin: bool,
     ) -> None:
         self._settings = settings
         self._store = store
         self._recovered_entries = len(recovered.entries)
+        self._security = security
         self._stop_with_stdin = stop_with_stdin
         self._loop = asyncio.get_running_loop()
         self._outcome: asyncio.Future[_Outcome] = self._loop.create_future()
@@ -84,6 +93,7 @@ class Node:
             addresses=settings.peers,
             buffer_bytes_max=settings.peer_buffer_bytes_max,
             wrong_directory=self._wrong_directory,
+            security=security.peers,
         )
         driver.connect(
             clients=self._clients,
@@ -102,6 +112,7 @@ class Node:
         self._watch_signals()
         self._peers.start()
         self._driver.start()
+        self._security.start()
         self._say_hello()
         outcome = await self._outcome
         if outcome.exit_code == process.EXIT_CLEAN:
@@ -122,7 +133,9 @@ class Node:
             "version": __version__,
             "pid": os.getpid(),
             "data": str(settings.data),
-            "listen": str(settings.listen),
+            "listen": str(settings.listen or "none"),
+            "client_tls_listen": str(settings.tls.client_tls_listen or "none"),
+            "tls": self._security.status(),
             "peer_listen": str(settings.peer_listen),
             "cluster": {str(node): str(address) for node, address in settings.cluster.items()},
             "incarnation": self._store.identity.incarnation,
@@ -136,9 +149,18 @@ class Node:
         if settings.peers:
             await self._listen_on("--peer-listen", settings.peer_listen, self._peers.connect)
         if settings.admin_listen is not None:
-            pages = AdminPages(self.status, self._server.is_serving)
-            await self._listen_on("--admin-listen", settings.admin_listen, pages.connect)
-        await self._listen_on("--listen", settings.listen, self._clients.connect)
+            connect = AdminPages(self.status, self._server.is_serving).connect
+            admin = self._security.admin
+            await self._listen_on(
+                "--admin-listen", settings.admin_listen, admin.secure(connect) if admin else connect
+            )
+        clients, address = self._security.clients, settings.tls.client_tls_listen
+        if clients is not None and address is not None:
+            await self._listen_on(
+                "--client-tls-listen", address, clients.secure(self._clients.connect)
+            )
+        if settings.listen is not None:
+            await self._listen_on("--listen", settings.listen, self._clients.connect)
 
     async def _listen_on(
         self, flag: str, address: Address, connect: Callable[[], asyncio.Protocol]
@@ -157,6 +179,8 @@ class Node:
     def _watch_signals(self) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
             self._loop.add_signal_handler(number, self._signalled, signal.Signals(number).name)
+        if self._security.is_used:
+            self._loop.add_signal_handler(signal.SIGHUP, self._security.reload)
         if self._stop_with_stdin:
             self._loop.add_reader(sys.stdin.fileno(), self._stdin_ended)
 
@@ -166,7 +190,7 @@ class Node:
             "quorate %s serves %s in %d ms: data %s, peers %s, admin %s, start %d, "
             "%d entries recovered, loop %s",
             __version__,
-            settings.listen,
+            _client_addresses(settings),
             round(process.process_age_seconds() * 1000),
             settings.data,
             settings.peer_listen if settings.peers else "none",
@@ -261,6 +285,7 @@ class Node:
 
     def _close(self) -> None:
         self._driver.stop()
+        self._security.stop()
         self._peers.close()
         for listener in self._listeners:
             listener.close()
@@ -271,6 +296,12 @@ class Node:
 
 def _is_a_bug(error: BaseException) -> bool:
     return process.exit_code(error) == process.EXIT_INVARIANT
+
+
+def _client_addresses(settings: NodeSettings) -> str:
+    tls = settings.tls.client_tls_listen
+    found = [str(settings.listen)] if settings.listen is not None else []
+    return " and ".join(found + ([f"{tls} with TLS"] if tls is not None else []))
 
 
 def _client_bounds(settings: NodeSettings) -> ClientBounds:

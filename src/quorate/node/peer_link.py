@@ -139,12 +139,16 @@ class PeerLink:
         host, port = self.address
         try:
             async with asyncio.timeout(_CONNECT_SECONDS):
-                await loop.create_connection(lambda: OutgoingConnection(self), host, port)
+                await loop.create_connection(self._secured, host, port)
         except OSError as error:  # TimeoutError is one
             self.log(f"cannot be reached ({str(error) or 'timeout'}); dialling on")
             self._retry_later()
         finally:
             self._dialling = None
+
+    def _secured(self) -> asyncio.Protocol:
+        security, connection = self.network.security, OutgoingConnection(self)
+        return security.dialled(connection, self.node_id, self.address, self.log)
 
     def _retry_later(self) -> None:
         if self.network.is_closing or self._retry is not None or self._connection is not None:

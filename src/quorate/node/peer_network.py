@@ -19,6 +19,7 @@ from quorate.errors import RemoteProtocolError
 from quorate.node.peer_identity import CONTROL_CHANNEL, PeerChecks, Refusal, encode_verdict
 from quorate.node.peer_link import HANDSHAKE_SECONDS, PeerLink, watch_for_silence
 from quorate.node.ports import Server
+from quorate.node.security import PeerSecurity
 from quorate.node.units import Address
 from quorate.protocol.peer import HELLO_CHANNEL, Hello, PeerConnection, encode_frame
 
@@ -37,6 +38,7 @@ class PeerNetwork:
         buffer_bytes_max: what a peer may leave unread before its link is dropped.
         wrong_directory: called with the reason when another node says that this node's data
             directory is the wrong one.
+        security: TLS of all links; None: none.
     """
 
     def __init__(
@@ -48,12 +50,14 @@ class PeerNetwork:
         addresses: Mapping[int, Address],
         buffer_bytes_max: int,
         wrong_directory: Callable[[str], None],
+        security: PeerSecurity | None = None,
     ) -> None:
         self.server = server
         self.wake = wake
         self.checks = checks
         self.buffer_bytes_max = buffer_bytes_max
         self.wrong_directory = wrong_directory
+        self.security = security or PeerSecurity()
         self.is_closing = False
         self._links = {node: PeerLink(self, node, addresses[node]) for node in sorted(addresses)}
         self._incoming: dict[int, IncomingConnection] = {}
@@ -92,9 +96,9 @@ class PeerNetwork:
         """Nodes to which a link stands."""
         return [node for node, link in self._links.items() if link.is_standing]
 
-    def connect(self) -> IncomingConnection:
+    def connect(self) -> asyncio.Protocol:
         """Protocol factory for ``loop.create_server``."""
-        return IncomingConnection(self)
+        return self.security.accepted(IncomingConnection(self))
 
     # ---- called by incoming connections --------------------------------------------------------
 
@@ -104,6 +108,13 @@ class PeerNetwork:
             return False
         self._strangers[connection] = None
         return True
+
+    def object_to(self, hello: Hello, transport: asyncio.BaseTransport) -> Refusal | None:
+        """Whether whoever said this on a connection that came in is somebody else."""
+        link = self._links.get(hello.node_id)
+        address = link.address if link is not None else None
+        objection = self.security.objection(transport, hello.node_id, address)
+        return Refusal(objection, is_final=False) if objection is not None else None
 
     def judge(self, hello: Hello) -> Refusal | None:
         """Whether a link with whoever said this may stand."""
@@ -185,10 +196,12 @@ class IncomingConnection(asyncio.Protocol):
         assert hello is not None
         if self._timeout is not None:
             self._timeout.cancel()
-        refusal: Refusal | None = self._network.judge(hello)
+        # Whose certificate it is first: the rest is remembered, and only for who may say it.
+        network = self._network
+        refusal: Refusal | None = network.object_to(hello, self.transport) or network.judge(hello)
         self.transport.writelines(
             [
-                *encode_frame(HELLO_CHANNEL, self._network.checks.own.encode()),
+                *encode_frame(HELLO_CHANNEL, network.checks.own.encode()),
                 *encode_frame(CONTROL_CHANNEL, encode_verdict(refusal)),
             ]
         )
@@ -197,5 +210,5 @@ class IncomingConnection(asyncio.Protocol):
             self.transport.close()
             return False
         self._node_id = hello.node_id
-        self._network.admit(self, self._node_id)
+        network.admit(self, self._node_id)
         return True

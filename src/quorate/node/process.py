@@ -95,14 +95,17 @@ class _LineFormatter(logging.Formatter):
 
 def _run(settings: NodeSettings, stop_with_stdin: bool) -> int:
     from quorate.node.assemble import open_store  # noqa: PLC0415 - after logging works
+    from quorate.node.security import Security  # noqa: PLC0415
 
+    own_address = settings.cluster[settings.node_id]
+    security = Security(settings.tls, settings.node_id, own_address)  # before anything is touched
     store, recovered = open_store(settings)
     try:
 
         async def life() -> int:
             from quorate.node.node import Node  # noqa: PLC0415 - needs the loop
 
-            node = Node(settings, store, recovered, stop_with_stdin=stop_with_stdin)
+            node = Node(settings, store, recovered, security, stop_with_stdin=stop_with_stdin)
             _settle_memory()
             return await node.run()
 

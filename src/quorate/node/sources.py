@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from quorate.errors import SettingsError
-from quorate.node.settings import BY_KEY, SETTINGS, NodeSettings, Setting, complete
+from quorate.node.setting import Setting
+from quorate.node.settings import BY_KEY, SETTINGS, NodeSettings, complete
 from quorate.node.units import add_member, parse_address
 
 CONFIG_VARIABLE = "QUORATE_CONFIG"

@@ -28,6 +28,7 @@ HELLO_BYTES_MAX = 512
 PEER_PROTOCOL_VERSION = 1
 
 _MAGIC = b"QUORATE\n"
+_TLS_RECORD = 0x16  # as a frame's first byte it would mean hundreds of megabytes
 _HEAD = Struct(">IIB")
 _HELLO = Struct(">8sHIQQ")
 _NAME_LENGTH = Struct(">H")
@@ -160,6 +161,10 @@ class PeerConnection:
         while end - position >= _HEAD.size:
             length, checksum, channel = _HEAD.unpack_from(data, position)
             if not 1 <= length <= self._limit:
+                if self.hello is None and data[position] == _TLS_RECORD:
+                    raise RemoteProtocolError(
+                        "it speaks TLS, and --peer-tls is off here: give all nodes the same setting"
+                    )
                 raise RemoteProtocolError(f"a peer frame of {length} bytes; at most {self._limit}")
             stop = position + 8 + length
             if stop > end:
