@@ -27,6 +27,7 @@ PAGES = (
     "CONTRIBUTING.md",
     "docs/operations.md",
     "docs/security.md",
+    "docs/compatibility.md",
     "examples/README.md",
 )
 BLOCK_SECONDS_MAX = 60

@@ -103,6 +103,7 @@ class Node:
         self.client_port, self.peer_port, self.admin_port = ports
         self.cluster = ""
         self.options: list[str] = []
+        self.environ: dict[str, str] = {}
         self.process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -129,7 +130,7 @@ class Node:
         with (self.directory / "log").open("ab") as log:
             self.process = subprocess.Popen(
                 command,
-                env=environment(),
+                env=environment() | self.environ,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

@@ -5,6 +5,7 @@ Everything else in ``node/`` is written against ``ports.py``.
 
 from __future__ import annotations
 
+import os
 import secrets
 
 from quorate.consensus.entry import Recovered
@@ -13,6 +14,7 @@ from quorate.consensus.registry import EngineSettings
 from quorate.node.clock import Clock
 from quorate.node.server_info import make_server_info
 from quorate.node.settings import NodeSettings, cluster_digest
+from quorate.node.versions import spoken_versions
 from quorate.protocol.peer import Hello
 from quorate.replication.turn import ReplicaSettings
 from quorate.storage.real_disk import RealDisk
@@ -27,12 +29,15 @@ _BOOT_NONCE_BITS = 63
 def make_hello(settings: NodeSettings, store: Store) -> Hello:
     """What this process says about itself on every link."""
     identity = store.identity
+    version_min, version = spoken_versions(os.environ)
     return Hello(
         cluster_id=identity.cluster_id.hex(),
         node_id=settings.node_id,
         directory_id=identity.directory_id.hex(),
         incarnation=identity.incarnation,
         boot_nonce=secrets.randbits(_BOOT_NONCE_BITS),
+        version=version,
+        version_min=version_min,
     )
 
 

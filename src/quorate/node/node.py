@@ -140,6 +140,7 @@ class Node:
             "cluster": {str(node): str(address) for node, address in settings.cluster.items()},
             "incarnation": self._store.identity.incarnation,
             "linked": self._peers.linked(),
+            "peer_versions": self._peers.versions(),
         }
 
     # ---- start ---------------------------------------------------------------------------------

@@ -24,7 +24,7 @@ from quorate.errors import RemoteProtocolError
 from quorate.node.peer_identity import CONTROL_CHANNEL, Refusal, decode_verdict
 from quorate.node.units import Address
 from quorate.node.write_now import descriptor_of, write_now
-from quorate.protocol.peer import HELLO_CHANNEL, PeerConnection, encode_frame
+from quorate.protocol.peer import HELLO_CHANNEL, PeerConnection, common_version, encode_frame
 
 if TYPE_CHECKING:
     from quorate.node.peer_network import PeerNetwork
@@ -51,6 +51,8 @@ class PeerLink:
         self.node_id = node_id
         self.address = address
         self.is_standing = False
+        self.version = 0
+        """Of the protocol, as agreed for the link that stands; 0 before the first one."""
         self._connection: OutgoingConnection | None = None
         self._retry: asyncio.TimerHandle | None = None
         self._dialling: asyncio.Task[None] | None = None
@@ -218,6 +220,7 @@ class OutgoingConnection(asyncio.Protocol):
             # Our own objection: the other side hears it, with words, when it dials us.
             objection = link.network.judge(hello)
             if objection is None:
+                link.version = common_version(link.network.checks.own, hello) or 0
                 link.stand()
                 return
             link.log(objection.reason)

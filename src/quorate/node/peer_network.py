@@ -96,6 +96,10 @@ class PeerNetwork:
         """Nodes to which a link stands."""
         return [node for node, link in self._links.items() if link.is_standing]
 
+    def versions(self) -> dict[str, int]:
+        """The version of the protocol agreed with each linked node, by node id."""
+        return {str(node): link.version for node, link in self._links.items() if link.is_standing}
+
     def connect(self) -> asyncio.Protocol:
         """Protocol factory for ``loop.create_server``."""
         return self.security.accepted(IncomingConnection(self))

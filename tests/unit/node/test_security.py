@@ -151,6 +151,24 @@ def test_a_broken_new_file_keeps_the_old_one_and_says_so(
     assert security.peers.material is not before
 
 
+@pytest.mark.parametrize("error", [OSError("input/output error"), ValueError("odd bytes")])
+def test_no_error_while_loading_stops_a_node_that_serves(
+    error: Exception,
+    authority: DevAuthority,
+    words: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A disk that fails, or bytes that nobody foresaw, are words in the log too."""
+    security = made(authority)
+
+    def fail(_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(module, "load_peer_material", fail)
+    assert not security.reload()
+    assert str(error) in words.text
+
+
 def test_files_are_taken_up_when_they_have_stopped_changing(
     authority: DevAuthority, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -212,6 +212,27 @@ def test_a_bad_client_is_refused_in_words_and_others_are_served(
     run(story)
 
 
+def test_a_refused_client_is_told_why(authority: DevAuthority) -> None:
+    """Though it talks on: closed with bytes unread, it would see a reset and not the alert."""
+    bad = client_context(authority, None)
+
+    async def story() -> None:
+        door = Door(authority)
+        async with listening(door.connect) as port:
+            for _ in range(5):
+                reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=bad)
+                with pytest.raises(ssl.SSLError, match="ALERT_CERTIFICATE_REQUIRED"):
+                    for _ in range(50):
+                        writer.write(bytes(10_000))
+                        await asyncio.sleep(0)
+                    await reader.read()
+                writer.transport.abort()
+                with contextlib.suppress(OSError):
+                    await writer.wait_closed()
+
+    run(story)
+
+
 @pytest.mark.parametrize("sent", [b"\x00\x00\x00\x2d" + bytes(45), b"ruok", b"GET / HTTP/1.1\r\n"])
 def test_plaintext_on_a_tls_port_is_refused_in_words(
     sent: bytes, authority: DevAuthority, words: pytest.LogCaptureFixture
