@@ -23,7 +23,7 @@ from typing import Any
 
 from quorate.errors import SettingsError
 from quorate.node.complaints import Complaints
-from quorate.node.tls_identity import objection_to
+from quorate.node.tls_identity import names_nodes, objection_to
 from quorate.node.tls_material import (
     Material,
     Signature,
@@ -101,6 +101,12 @@ class PeerSecurity:
             ),
         )
 
+    def asking(self, protocol: asyncio.Protocol, address: Address) -> asyncio.Protocol:
+        """Secure a connection to whichever node of ours listens at an address, to ask it."""
+        return self.dialled(
+            protocol, 0, address, lambda reason: _LOG.warning("node at %s: %s", address, reason)
+        )
+
     def objection(
         self, transport: asyncio.BaseTransport, node_id: int, address: Address | None
     ) -> str | None:
@@ -154,13 +160,14 @@ class Security:
     Args:
         settings: which files, which doors.
         node_id: this node.
-        own_address: where other nodes dial it.
+        own_address: where other nodes dial it; None: not known here, so that a certificate for a
+            host cannot be checked before they see it.
 
     Raises:
         SettingsError: a file cannot be used; the message says which and why.
     """
 
-    def __init__(self, settings: TlsSettings, node_id: int, own_address: Address) -> None:
+    def __init__(self, settings: TlsSettings, node_id: int, own_address: Address | None) -> None:
         self._settings = settings
         self._node_id = node_id
         self._own_address = own_address
@@ -239,7 +246,11 @@ class Security:
         if files is None:
             return None
         material = load_peer_material(files)
-        objection = objection_to(material.certificate, self._node_id, self._own_address.host)
+        own = self._own_address
+        if own is None and not names_nodes(material.certificate):
+            return material
+        host = own.host if own is not None else ""
+        objection = objection_to(material.certificate, self._node_id, host)
         if objection is not None:
             raise SettingsError(
                 f"{files.names[0]} {files.cert}: other nodes would refuse this node: {objection}"

@@ -27,6 +27,11 @@ def node_name(node_id: int) -> str:
     return f"{NODE_NAME}{node_id}"
 
 
+def names_nodes(certificate: Mapping[str, Any]) -> bool:
+    """Whether a certificate says by number which nodes it is for."""
+    return any(kind == "URI" and name.startswith(NODE_NAME) for kind, name in _names(certificate))
+
+
 def objection_to(certificate: Mapping[str, Any] | None, node_id: int, host: str) -> str | None:
     """Why this is not a certificate of that node; None when it is.
 

@@ -227,3 +227,44 @@ def test_a_certificate_is_checked_while_moving_too(
             words.clear()
 
     run(story)
+
+
+def test_a_node_that_only_asks_speaks_to_any_node_of_ours_and_to_no_stranger(
+    authority: DevAuthority, tmp_path: Path, words: pytest.LogCaptureFixture
+) -> None:
+    """A joining node knows addresses, not numbers: every node's certificate will do, no other."""
+    four = secured(node_files(authority, 4))
+    other = secured(node_files(stranger(tmp_path), 4))
+
+    class Asker(asyncio.Protocol):
+        def __init__(self) -> None:
+            self.heard = b""
+
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            claim = hello(1, cluster_id="another")
+            transport.writelines(encode_frame(HELLO_CHANNEL, claim.encode()))
+
+        def data_received(self, data: bytes) -> None:
+            self.heard += data
+
+    async def story() -> None:
+        loop = asyncio.get_running_loop()
+        async with pair(secured(node_files(authority, 1)), secured(node_files(authority, 2))) as (
+            first,
+            _,
+        ):
+            address = Address("127.0.0.1", first.port)
+            for security, answered in ((four, True), (other, False)):
+                asker = Asker()
+                transport, _ = await loop.create_connection(
+                    lambda a=asker, s=security: s.asking(a, address), *address
+                )
+                if answered:
+                    await eventually(lambda a=asker: b"for quorate:node:4" in a.heard)
+                else:
+                    await eventually(lambda: f"node at {address}: the authority" in words.text)
+                    assert asker.heard == b""
+                transport.abort()
+            words.clear()
+
+    run(story)

@@ -83,6 +83,7 @@ def test_a_hosts_certificate_is_for_the_node_at_this_host(authority: DevAuthorit
     pair = authority.issue("host", [], ["b.example"], [*BOTH], 1)
     tls = TlsSettings("require", peer_files=files(authority, pair))
     Security(tls, 1, Address("b.example", 2281))
+    Security(tls, 1, None)  # nobody knows yet where others will dial it
     with pytest.raises(SettingsError, match=r"for b\.example, not for node 1 at 127\.0\.0\.1"):
         Security(tls, 1, HERE)
 
