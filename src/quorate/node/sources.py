@@ -22,8 +22,16 @@ from quorate.node.versions import VARIABLE
 CONFIG_VARIABLE = "QUORATE_CONFIG"
 OTHER_VARIABLES = frozenset(
     # Read by other commands or by launch scripts; not settings of a node.
-    {CONFIG_VARIABLE, "QUORATE_SERVERS", "QUORATE_PYTHON", "QUORATE_NODES", "QUORATE_DIR"}
-    | {"QUORATE_BASE_PORT", VARIABLE}
+    {
+        CONFIG_VARIABLE,
+        VARIABLE,
+        "QUORATE_SERVERS",
+        "QUORATE_ADMIN",
+        "QUORATE_PYTHON",
+        "QUORATE_NODES",
+        "QUORATE_DIR",
+    }
+    | {"QUORATE_BASE_PORT"}
 )
 
 

@@ -33,6 +33,7 @@ from quorate.errors import RemoteProtocolError
 HELLO_CHANNEL = 0
 PEER_FRAME_BYTES_MAX = 64 << 20
 HELLO_BYTES_MAX = 1024
+ASKER_FRAME_BYTES_MAX = 64 << 10
 PEER_PROTOCOL_VERSION = 2
 """The newest version that this release speaks. History: docs/compatibility.md."""
 PEER_PROTOCOL_VERSION_MIN = 2
@@ -56,12 +57,15 @@ class Hello(NamedTuple):
     """Who speaks on a link. Both sides send it first.
 
     Attributes:
-        cluster_id: the cluster this node belongs to; links never cross clusters.
+        cluster_id: the cluster this node belongs to; links never cross clusters. Empty: whoever
+            speaks belongs to none (yet) and only asks; it is never linked.
         node_id: the node that speaks, at least 1.
         directory_id: its data directory; two directories with one node id are an operator's error.
         incarnation: which start of that directory.
         boot_nonce: drawn at start; tells two processes apart that claim to be the same node.
-        address: where this node can be dialled, ``HOST:PORT``; empty: not said.
+        address: where this node can be dialled, ``HOST:PORT``; empty: nowhere. A node that is
+            reached by one it has not heard of yet (it was away while members changed) answers
+            there.
         version: the highest version of this protocol that it speaks.
         version_min: the lowest.
     """
@@ -148,11 +152,11 @@ def _read_fields(payload: bytes, position: int) -> dict[int, bytes]:
     return fields
 
 
-def _read_name(payload: bytes, position: int) -> tuple[str, int]:
+def _read_name(payload: bytes, position: int, bytes_max: int = _NAME_BYTES_MAX) -> tuple[str, int]:
     (length,) = _NAME_LENGTH.unpack_from(payload, position)
     position += _NAME_LENGTH.size
     end = position + length
-    if length > _NAME_BYTES_MAX or end > len(payload):
+    if length > bytes_max or end > len(payload):
         raise RemoteProtocolError("a hello with damaged fields")
     return payload[position:end].decode(), end
 
@@ -242,3 +246,5 @@ class PeerConnection:
             raise RemoteProtocolError("the link did not open with a hello")
         self.hello = Hello.decode(payload)
         self._limit = self.frame_bytes_max
+        if not self.hello.cluster_id:
+            self._limit = min(self._limit, ASKER_FRAME_BYTES_MAX)

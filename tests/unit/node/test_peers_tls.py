@@ -57,7 +57,7 @@ async def pair(
             PeerNetwork(
                 server=server,
                 wake=lambda: None,
-                checks=PeerChecks(hello(i + 1), frozenset((other,)), remembering(memory)),
+                checks=PeerChecks(hello(i + 1), remembering(memory)),
                 addresses={other: Address("127.0.0.1", ports[1 - i])},
                 buffer_bytes_max=1 << 26,
                 wrong_directory=wrong.append,

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from quorate.errors import RemoteProtocolError
 from quorate.protocol.peer import (
+    ASKER_FRAME_BYTES_MAX,
     HELLO_BYTES_MAX,
     HELLO_CHANNEL,
     Hello,
@@ -17,7 +18,7 @@ from quorate.protocol.peer import (
     encode_frame,
 )
 
-HELLO = Hello("cluster", 3, "directory", 7, 99)
+HELLO = Hello("cluster", 3, "directory", 7, 99, "host:2281")
 
 
 def frame(channel, payload):
@@ -81,6 +82,16 @@ def test_a_long_frame_is_refused_before_it_is_kept():
     with pytest.raises(RemoteProtocolError, match="at most 10000"):
         opened().receive(frame(1, bytes(10_000))[:12])
     assert opened().receive(frame(1, bytes(9_999))) == [(1, bytes(9_999))]
+
+
+def test_whoever_only_asks_may_say_little():
+    """A hello without a cluster, which anybody can send, buys 64 KiB and not 64 MiB."""
+    asker = HELLO._replace(cluster_id="", address="")
+    connection = PeerConnection()
+    assert connection.receive(frame(HELLO_CHANNEL, asker.encode())) == []
+    assert connection.hello == asker
+    with pytest.raises(RemoteProtocolError, match=f"at most {ASKER_FRAME_BYTES_MAX}"):
+        connection.receive(frame(1, bytes(ASKER_FRAME_BYTES_MAX))[:12])
 
 
 def test_only_one_hello_opens_a_link():
