@@ -99,6 +99,21 @@ def test_ra_5_a_dead_node_is_replaced_in_one_change(tmp_path: Path) -> None:
         assert "tolerates 1 more failure" in cluster.quorate("status").stdout
 
 
+def test_a_member_that_never_comes_is_taken_back(tmp_path: Path) -> None:
+    """One change at a time is refused with words; the one that waits for nobody can be undone."""
+    with Cluster(tmp_path) as cluster:
+        cluster.start()
+        done = cluster.quorate("add", f"4={HOST}:{free_ports(1)[0]}", "--no-wait")
+        assert done.returncode == 0, done.stderr
+        assert "a change is under way" in cluster.quorate("status").stdout
+        done = cluster.quorate("remove", "3")
+        assert done.returncode == 1
+        assert "another change is under way" in done.stderr
+        done = cluster.quorate("remove", "4")
+        assert done.returncode == 0, done.stderr
+        assert "leads 3 voters" in done.stdout
+
+
 def test_ra_5_a_node_that_dies_while_it_joins_goes_on_where_it_was(tmp_path: Path) -> None:
     """RA-5: killed at several moments on its way in, the same directory becomes a member."""
     with Cluster(tmp_path) as cluster:

@@ -14,7 +14,7 @@ Invariants:
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from quorate.consensus.membership import Configuration
 from quorate.errors import SettingsError, WrongDirectory
@@ -98,6 +98,17 @@ def begin_again(settings: NodeSettings, identity: Identity) -> Beginning:
         return _located(settings, identity.cluster_id, identity.founding, founders)
     identity.check_owner(cluster_digest(settings.cluster), settings.node_id)
     return begin_new(settings)
+
+
+def located_by(beginning: Beginning, node_id: int, now: Configuration) -> Beginning:
+    """Let the members of now say where this node listens, if neither settings nor founding do.
+
+    A node that was alone has no need to listen; once it has company, it must after every start.
+    """
+    own = addresses_of(now).get(node_id)
+    if beginning.peer_listen is not None or own is None or now.members == (node_id,):
+        return beginning
+    return replace(beginning, peer_listen=own, peer_address=own)
 
 
 def check_listed(settings: NodeSettings, beginning: Beginning, now: Configuration) -> str:

@@ -30,14 +30,14 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Protocol
 
-from quorate.consensus.change import Change
+from quorate.consensus.change import Change, ChangeRefused, requested
 from quorate.consensus.engine import ChangeOutcome, MembershipAnswer
 from quorate.consensus.membership import Configuration
 from quorate.errors import OutcomeUnknown, QuorateError, SettingsError
 from quorate.node.beginning import addresses_of
 from quorate.node.change_words import parse_change
 from quorate.node.peer_requests import Request, Secured, ask, in_the_clear
-from quorate.node.units import Address
+from quorate.node.units import Address, parse_address
 from quorate.protocol.peer import Hello
 
 _LOG = logging.getLogger("quorate.cluster")
@@ -166,13 +166,19 @@ class ClusterDesk:
         return await self._carry_out(parse_change(request.get("change")))
 
     async def _carry_out(self, change: Change) -> Request:
-        status = self._server.status()
-        if status["change_under_way"]:
-            return {
-                **_said(409, f"another change is under way: {status['change_under_way']}"),
-                "retry": True,
-            }
-        if not status["serving"]:
+        """Have the engine make a change, unless it makes no sense at any time.
+
+        What the engine refuses after that, it refuses for now: another change is under way,
+        leadership is being handed over. (It takes one while another is under way: to remove a new
+        member that still catches up takes that plan back.)
+        """
+        configuration = self._server.configuration()
+        if not configuration.is_changing:
+            try:
+                requested(configuration, change)
+            except ChangeRefused as refused:
+                return _said(409, str(refused))
+        if not self._server.status()["serving"]:
             return _said(503, "the leader is not established yet; ask again in a moment")
         if len(self._waiting) >= _WAITING_MAX:
             return {**_said(409, "too many changes are asked for at once"), "retry": True}
@@ -197,6 +203,11 @@ class ClusterDesk:
             for node, address in known.items():
                 if str(address) == new.address and node not in change.remove:
                     return f"address {new.address} is that of node {node}"
+                if parse_address(new.address).is_loopback and not address.is_loopback:
+                    return (
+                        f"{new.address} is reached from its own machine only, and node {node} is "
+                        f"at {address}: give the address that others dial (--peer-address)"
+                    )
         if change.add and not self._own.address:
             return (
                 f"node {self._own.node_id} was started alone and listens for no other node: "
@@ -317,7 +328,9 @@ def _outcome(answer: MembershipAnswer) -> Request:
             return {**_said(200, "done"), "index": answer.index}
         case ChangeOutcome.UNKNOWN:
             return _said(504, f"it may or may not happen: {answer.reason}; look at the status")
-        case ChangeOutcome.REFUSED | ChangeOutcome.GIVEN_UP:
+        case ChangeOutcome.REFUSED:
+            return {**_said(409, answer.reason), "retry": True}
+        case ChangeOutcome.GIVEN_UP:
             return _said(409, answer.reason)
 
 

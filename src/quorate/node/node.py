@@ -26,7 +26,7 @@ from quorate.node import process
 from quorate.node.admin import AdminPages
 from quorate.node.admin_cluster import ClusterPages, why_not
 from quorate.node.assemble import make_hello, make_server
-from quorate.node.beginning import Beginning, check_listed
+from quorate.node.beginning import Beginning, check_listed, located_by
 from quorate.node.client_listener import ClientBounds, ClientListener
 from quorate.node.clock import Clock
 from quorate.node.cluster_desk import ClusterDesk
@@ -80,7 +80,6 @@ class Node:
     ) -> None:
         self._settings = settings
         self._store = store
-        self._beginning = beginning
         self._recovered_entries = len(recovered.entries)
         self._security = security
         self._stop_with_stdin = stop_with_stdin
@@ -93,6 +92,8 @@ class Node:
         self._server = server
         if words := check_listed(settings, beginning, server.configuration()):
             _LOG.warning("%s", words)
+        beginning = located_by(beginning, settings.node_id, server.configuration())
+        self._beginning = beginning
         self._driver = driver = Driver(server, clock, self._broken)
         self._clients = ClientListener(server, driver.wake, _client_bounds(settings))
         post = self._loop.call_soon_threadsafe

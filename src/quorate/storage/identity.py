@@ -31,6 +31,8 @@ _MAGIC = b"QUORIDEN"
 _VERSION = 1  # without a founding text
 _VERSION_WITH_FOUNDING = 2
 FOUNDING_BYTES_MAX = 1 << 16
+PEERS_MAX = 10_000
+"""So many peers are remembered: more than a cluster replaces in its life, and a bound."""
 _HEAD = struct.Struct(">8sI16s16sQQ?xH")
 _PEER = struct.Struct(">Q16s")
 _LENGTH = struct.Struct(">I")
@@ -106,6 +108,8 @@ class Identity:
                 "others. It must not return under its old id: remove it from the cluster and "
                 "let it join as a new member with a new id, or give it its old directory back"
             )
+        if len(self.peers) >= PEERS_MAX:
+            return self
         return replace(self, peers=tuple(sorted((*self.peers, (node_id, directory_id)))))
 
     def encode(self) -> bytes:

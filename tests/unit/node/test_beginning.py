@@ -11,6 +11,7 @@ from quorate.node.beginning import (
     begin_new,
     check_joiner,
     check_listed,
+    located_by,
 )
 from quorate.node.settings import NodeSettings, cluster_digest
 from quorate.node.sources import load_settings
@@ -94,6 +95,18 @@ def test_a_lone_node_listens_for_others_only_if_told() -> None:
     """Two nodes alone on one machine do not fight for a port that neither needs."""
     assert begin_new(settings()).peer_listen is None
     assert begin_new(settings(peer_listen="a:1")).peer_listen == Address("a", 1)
+
+
+def test_a_node_that_got_company_listens_after_every_start() -> None:
+    """Where the members say, unless its settings say otherwise; alone it still does not."""
+    company = Configuration.of((1, 2), addresses={1: "a:1", 2: "b:2"})
+    alone = begin_again(settings(), identity("1=127.0.0.1:2281", "1=127.0.0.1:2281"))
+    assert alone.peer_listen is None
+    assert located_by(alone, 1, Configuration.of((1,), addresses={1: "a:1"})) == alone
+    assert located_by(alone, 1, company).peer_listen == Address("a", 1)
+    assert located_by(alone, 1, company).peer_address == Address("a", 1)
+    told = begin_again(settings(peer_listen="x:9"), identity("1=a:1", "1=a:1"))
+    assert located_by(told, 1, company) == told
 
 
 def test_lists_that_are_out_of_date_and_lists_of_strangers() -> None:

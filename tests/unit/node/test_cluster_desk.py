@@ -47,7 +47,6 @@ class Leader:
         self.page: dict[str, Any] = {
             "leader": 1,
             "serving": True,
-            "change_under_way": "",
             "members": [{"node_id": node, "active": node != 3} for node in (2, 3)],
         }
 
@@ -107,23 +106,25 @@ def test_outcomes_have_codes(outcome: ChangeOutcome, code: int) -> None:
     """Begun, done, no, and "nobody knows" are four different answers."""
     leader = Leader()
     leader.outcome = outcome
-    assert answers(desk_of(leader), {"ask": "change", "change": {"remove": [2]}})["code"] == code
+    answer = answers(desk_of(leader), {"ask": "change", "change": {"remove": [2]}})
+    assert answer["code"] == code
+    assert bool(answer.get("retry")) is (outcome is ChangeOutcome.REFUSED)
     assert leader.changes == [Change(remove=(2,))]
 
 
 def test_what_cannot_be_asked_now_is_not_asked() -> None:
-    """Another change under way, a leader not established, no leader: the engine is left alone."""
+    """A leader not established, no leader, nonsense: the engine is left alone."""
     leader = Leader()
     request = {"ask": "change", "change": {"remove": [2]}}
-    leader.page |= {"change_under_way": "add voter 4"}
-    answer = answers(desk_of(leader), request)
-    assert (answer["code"], answer["retry"]) == (409, True)
-    assert "add voter 4" in answer["words"]
-    leader.page |= {"change_under_way": "", "serving": False}
+    leader.page |= {"serving": False}
     assert answers(desk_of(leader), request)["code"] == 503
     leader.page |= {"leader": 0}
     assert answers(desk_of(leader), request)["code"] == 503
     assert answers(desk_of(leader), {"ask": "riddle"})["code"] == 400
+    leader.page |= {"leader": 1, "serving": True}
+    nonsense = answers(desk_of(leader), {"ask": "change", "change": {"remove": [9]}})
+    assert (nonsense["code"], nonsense["words"]) == (409, "node 9 is not a member")
+    assert not nonsense.get("retry")
     assert leader.changes == []
 
 
@@ -157,6 +158,7 @@ def test_joining() -> None:
         ({}, {"node_id": 1}, "quorate cluster remove 1"),
         ({4: b"4" * 16}, {}, "was used before"),
         ({}, {"address": "b:2"}, "is that of node 2"),
+        ({}, {"address": "127.0.0.1:9"}, "reached from its own machine only, and node 1 is at a:1"),
         ({}, {"cluster_id": "c2"}, "this is cluster c1"),
     ],
 )

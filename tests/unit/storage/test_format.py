@@ -7,7 +7,7 @@ from zlib import crc32
 
 from quorate.consensus.entry import Entry, Persist, SnapshotMeta
 from quorate.simulation.disk import VirtualDisk
-from quorate.storage.identity import Identity, load_identity
+from quorate.storage.identity import PEERS_MAX, Identity, load_identity
 from quorate.storage.settings import StorageSettings
 from quorate.storage.store import Store
 
@@ -134,3 +134,11 @@ def test_an_identity_with_a_founding_text_is_what_the_document_says():
         )
         assert store.identity.founding == expected  # the first one stays
         store.close()
+
+
+def test_the_memory_of_peers_is_bounded():
+    """Whoever comes after so many others is not remembered, and the file stays readable."""
+    many = tuple((node, b"x" * 16) for node in range(1, PEERS_MAX + 1))
+    identity = Identity(CLUSTER, 70_000, DIRECTORY, peers=many)
+    assert identity.with_peer(70_001, b"y" * 16) is identity
+    assert Identity.decode(identity.encode()) == identity
