@@ -115,9 +115,7 @@ class Node:
             server=server,
             beginning=beginning,
             desk=self._desk,
-            joiner=Joiner(
-                settings, own, self.status, self._not_joined, security.peers.asking
-            ),
+            joiner=Joiner(settings, own, self.status, self._not_joined, security.peers.asking),
             removed=self._was_removed,
         )
         self._peers = PeerNetwork(

@@ -13,7 +13,7 @@ Invariants:
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,6 @@ from quorate.node.units import (
 LOG_LEVELS = ("debug", "info", "warning", "error")
 JOIN_ROLES = ("voter", "learner", "witness")
 ADMIN_CHANGES = ("loopback", "always", "never")
-
 
 
 def _one_of(what: str, words: tuple[str, ...]) -> Callable[[str], str]:
