@@ -221,7 +221,8 @@ class Security:
         try:
             peers = self._load_peers()
             clients, admin = self._load_doors()
-        except SettingsError as error:
+        # Whatever is wrong with a file must not stop a node that serves. (SSLError is an OSError.)
+        except (SettingsError, OSError, ValueError) as error:
             _LOG.error("new certificates are not used, the old ones still are: %s", error)
             return False
         self.peers.material = peers
