@@ -44,6 +44,7 @@ RAFT: dict[str, Any] = {
     ),
     "raft install reply": raft.InstallReply(9, 70, 4101, False),
     "raft timeout now": raft.TimeoutNow(9),
+    "raft removal notice": raft.RemovalNotice(9, 77),
 }
 RUNS: dict[str, Any] = {
     "run frames": Frames(0x11, 5, b"\0\0\0\4xxxx"),

@@ -15,17 +15,26 @@ _F = TypeVar("_F", bound=Callable[..., Any])
 _FILE = click.Path(dir_okay=False, path_type=Path)
 
 
-def tls_options(command: _F) -> _F:
-    """Add ``--tls-ca``, ``--tls-cert`` and ``--tls-key``; hand them to ``client_context``."""
+def tls_options(command: _F, callback: Callable[..., Any] | None = None) -> _F:
+    """Add ``--tls-ca``, ``--tls-cert`` and ``--tls-key``, for ``client_context``.
+
+    With a callback they go to it, and not to the command.
+    """
     for name, words in (
         ("--tls-key", "The key of --tls-cert (QUORATE_TLS_KEY)."),
         ("--tls-cert", "Certificate to show, where nodes want one (QUORATE_TLS_CERT)."),
         ("--tls-ca", "Speak TLS, and believe these authorities (QUORATE_TLS_CA)."),
     ):
         variable = "QUORATE_" + name[2:].upper().replace("-", "_")
-        command = click.option(name, type=_FILE, envvar=variable, metavar="FILE", help=words)(
-            command
-        )
+        command = click.option(
+            name,
+            type=_FILE,
+            envvar=variable,
+            metavar="FILE",
+            help=words,
+            callback=callback,
+            expose_value=callback is None,
+        )(command)
     return command
 
 

@@ -244,7 +244,7 @@ class Effects:
     committed: list[Entry] = field(default_factory=list)
     leadership: Leadership | None = None
     configuration: ConfigurationInForce | None = None  # when it changed
-    membership: list[MembershipAnswer] = field(default_factory=list)
+    membership: tuple[MembershipAnswer, ...] = ()  # rare, so no list is made for it
     barriers: list[tuple[Hashable, int]] = field(default_factory=list)
     barriers_failed: list[Hashable] = field(default_factory=list)
     read_snapshot: list[ReadSnapshot] = field(default_factory=list)

@@ -87,7 +87,7 @@ class Turn(Protocol):
         """Who belongs now; links to new members are made before ``sends`` are handed over."""
 
     @property
-    def membership(self) -> list[MembershipAnswer]:
+    def membership(self) -> tuple[MembershipAnswer, ...]:
         """Answers to ``change_membership``."""
 
     @property

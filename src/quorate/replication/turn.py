@@ -77,7 +77,7 @@ class Turn:
     released: list[Hashable] = field(default_factory=list)
     leadership: Leadership | None = None
     configuration: ConfigurationInForce | None = None
-    membership: list[MembershipAnswer] = field(default_factory=list)
+    membership: tuple[MembershipAnswer, ...] = ()
     install: SnapshotMeta | None = None
     abandon_snapshot: bool = False
     save_snapshot: SnapshotJob | None = None

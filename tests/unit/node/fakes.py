@@ -29,7 +29,7 @@ class FakeTurn:
     may_wait_for_disk: bool = False
     announce_soon: bool = False
     configuration: Any = None
-    membership: list[Any] = field(default_factory=list)
+    membership: tuple[Any, ...] = ()
     again: bool = False
     fatal: str | None = None
 

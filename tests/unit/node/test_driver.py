@@ -75,7 +75,7 @@ def test_peers_then_disk_then_clients() -> None:
             configuration="now",
             sends=[(2, 1, b"m")],
             persists=[step],
-            membership=["done"],
+            membership=("done",),
             writes=[(5, b"w")],
             closings=[6],
             pauses=[7],

@@ -376,10 +376,10 @@ def test_a_change_of_members_goes_to_the_engine_and_its_answers_come_back():
     assert bench.engine.of(ChangeMembership) == [ChangeMembership("token", change)]
     answer = MembershipAnswer("token", ChangeOutcome.DONE, 7)
     now = ConfigurationInForce(7, Configuration.of([1, 2]))
-    bench.engine.effects.membership.append(answer)
+    bench.engine.effects.membership = (answer,)
     bench.engine.effects.configuration = now
     turn = bench.replica.take()
-    assert (turn.membership, turn.configuration) == ([answer], now)
+    assert (turn.membership, turn.configuration) == ((answer,), now)
     assert bench.replica.take().configuration is None
 
 

@@ -103,13 +103,13 @@ def _gives_up_plan(state: RaftState, change: steps.Change) -> bool:
 def _accept(state: RaftState, token: Hashable) -> None:
     index = state.configurations[-1][0]
     state.change.tokens.append((token, ChangeOutcome.DONE, ""))
-    state.out.membership.append(MembershipAnswer(token, ChangeOutcome.ACCEPTED, index))
+    state.out.membership += (MembershipAnswer(token, ChangeOutcome.ACCEPTED, index),)
 
 
 def _refuse(state: RaftState, token: Hashable, reason: str) -> None:
     state.ignore("change of membership refused")
     answer = MembershipAnswer(token, ChangeOutcome.REFUSED, reason=reason)
-    state.out.membership.append(answer)
+    state.out.membership += (answer,)
 
 
 # ---- step by step ------------------------------------------------------------------------------

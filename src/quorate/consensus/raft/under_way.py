@@ -45,13 +45,13 @@ class ChangeUnderWay:
     leaving: dict[int, int] = field(default_factory=dict)
     last_failure: str = ""
 
-    def answers(self, index: int) -> list[MembershipAnswer]:
+    def answers(self, index: int) -> tuple[MembershipAnswer, ...]:
         """Everybody who waits gets the answer that is due when the last step is committed."""
         due = [MembershipAnswer(token, what, index, why) for token, what, why in self.tokens]
         self.tokens.clear()
-        return due
+        return tuple(due)
 
-    def lost(self) -> list[MembershipAnswer]:
+    def lost(self) -> tuple[MembershipAnswer, ...]:
         """Leadership is lost: the next leader goes on, or knows nothing of it."""
         reason = "leadership was lost; the next leader may go on: look at the configuration"
         self.tokens = [(token, ChangeOutcome.UNKNOWN, reason) for token, _, _ in self.tokens]
