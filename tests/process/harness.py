@@ -104,6 +104,7 @@ class Node:
         self.cluster = ""
         self.join = ""  # instead of ``cluster``: peer addresses of members
         self.options: list[str] = []
+        self.environ: dict[str, str] = {}
         self.process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -132,7 +133,7 @@ class Node:
         with (self.directory / "log").open("ab") as log:
             self.process = subprocess.Popen(
                 command,
-                env=environment(),
+                env=environment() | self.environ,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

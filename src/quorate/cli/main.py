@@ -28,6 +28,7 @@ _COMMANDS = {
         "quorate.cli.cluster.group",
         "Add, remove and replace nodes, move leadership, and see how the cluster is.",
     ),
+    "certs": ("quorate.cli.certs", "Make certificates to try TLS with."),
     "check": ("quorate.cli.check", "Check whether recorded histories are linearizable."),
     "simulate": (
         "quorate.cli.simulate.group",

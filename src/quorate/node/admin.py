@@ -19,6 +19,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, cast
 
 from quorate.node.admin_cluster import BODY_BYTES_MAX, ClusterPages, encode
+from quorate.node.complaints import Complaints
+from quorate.node.tls_words import NO_TLS_HERE, TLS_RECORD
 
 if TYPE_CHECKING:
     import h11
@@ -48,6 +50,7 @@ class AdminPages:
         self._status = status
         self._is_serving = is_serving
         self.connections = 0
+        self.complaints = Complaints("--admin-listen")
 
     def connect(self) -> AdminConnection:
         """Protocol factory for ``loop.create_server``."""
@@ -106,6 +109,11 @@ class AdminConnection(asyncio.Protocol):
         import h11  # noqa: PLC0415 - see the module's docstring
 
         if self._transport.is_closing() or self._task is not None:
+            return
+        if data[0] == TLS_RECORD:  # no request, and no text in one, holds that byte
+            peer = self._transport.get_extra_info("peername")
+            self._pages.complaints.say(str(peer[0]) if peer else "unknown", NO_TLS_HERE)
+            self._transport.abort()
             return
         try:
             self._http.receive_data(data)

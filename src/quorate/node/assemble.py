@@ -5,6 +5,7 @@ Everything else in ``node/`` is written against ``ports.py``.
 
 from __future__ import annotations
 
+import os
 import secrets
 
 from quorate.consensus.entry import Recovered
@@ -13,6 +14,7 @@ from quorate.node.beginning import Beginning
 from quorate.node.clock import Clock
 from quorate.node.server_info import make_server_info
 from quorate.node.settings import NodeSettings
+from quorate.node.versions import spoken_versions
 from quorate.protocol.peer import Hello
 from quorate.replication.turn import ReplicaSettings
 from quorate.storage.real_disk import RealDisk
@@ -27,6 +29,7 @@ _BOOT_NONCE_BITS = 63
 def make_hello(settings: NodeSettings, store: Store, beginning: Beginning) -> Hello:
     """What this process says about itself on every link."""
     identity = store.identity
+    version_min, version = spoken_versions(os.environ)
     return Hello(
         cluster_id=identity.cluster_id.hex(),
         node_id=settings.node_id,
@@ -34,6 +37,8 @@ def make_hello(settings: NodeSettings, store: Store, beginning: Beginning) -> He
         incarnation=identity.incarnation,
         boot_nonce=secrets.randbits(_BOOT_NONCE_BITS),
         address=str(beginning.peer_address) if beginning.peer_address is not None else "",
+        version=version,
+        version_min=version_min,
     )
 
 

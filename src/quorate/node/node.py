@@ -36,6 +36,7 @@ from quorate.node.joining import Joiner
 from quorate.node.members import Members
 from quorate.node.peer_identity import PeerChecks
 from quorate.node.peer_network import PeerNetwork
+from quorate.node.security import Security
 from quorate.node.settings import NodeSettings
 from quorate.node.snapshot_thread import SnapshotThread
 from quorate.node.units import Address
@@ -60,6 +61,7 @@ class Node:
         store: opened; the caller closes it.
         recovered: what the store held.
         beginning: which cluster, and where this node listens for its members.
+        security: TLS, its files loaded.
         stop_with_stdin: stop when standard input ends.
 
     Raises:
@@ -72,12 +74,14 @@ class Node:
         store: Store,
         recovered: Recovered,
         beginning: Beginning,
+        security: Security,
         *,
         stop_with_stdin: bool,
     ) -> None:
         self._settings = settings
         self._store = store
         self._recovered_entries = len(recovered.entries)
+        self._security = security
         self._stop_with_stdin = stop_with_stdin
         self._loop = asyncio.get_running_loop()
         self._outcome: asyncio.Future[_Outcome] = self._loop.create_future()
@@ -104,13 +108,14 @@ class Node:
             directory_of=lambda node: dict(store.identity.peers).get(node),
             status=self.status,
             election_timeout_ms=settings.election_timeout_ms,
+            secured=security.peers.asking,
         )
         self._members = Members(
             node_id=settings.node_id,
             server=server,
             beginning=beginning,
             desk=self._desk,
-            joiner=Joiner(settings, own, self.status, self._not_joined),
+            joiner=Joiner(settings, own, self.status, self._not_joined, security.peers.asking),
             removed=self._was_removed,
         )
         self._peers = PeerNetwork(
@@ -121,6 +126,7 @@ class Node:
             buffer_bytes_max=settings.peer_buffer_bytes_max,
             wrong_directory=self._wrong_directory,
             answer=self._desk.answer,
+            security=security.peers,
         )
         self._members.connect(self._peers)
         driver.connect(
@@ -141,6 +147,7 @@ class Node:
         self._watch_signals()
         self._peers.start()
         self._driver.start()
+        self._security.start()
         self._say_hello()
         self._members.start()
         outcome = await self._outcome
@@ -163,7 +170,9 @@ class Node:
             "version": __version__,
             "pid": os.getpid(),
             "data": str(settings.data),
-            "listen": str(settings.listen),
+            "listen": str(settings.listen or "none"),
+            "client_tls_listen": str(settings.tls.client_tls_listen or "none"),
+            "tls": self._security.status(),
             "peer_listen": str(self._beginning.peer_listen or ""),
             "cluster_id": self._beginning.cluster_id.hex(),
             "cluster": {
@@ -171,6 +180,7 @@ class Node:
             },
             "incarnation": self._store.identity.incarnation,
             "linked": self._peers.linked(),
+            "peer_versions": self._peers.versions(),
         }
 
     # ---- start ---------------------------------------------------------------------------------
@@ -183,9 +193,18 @@ class Node:
         if settings.admin_listen is not None:
             refusal = why_not(settings.admin_changes, settings.admin_listen)
             cluster = ClusterPages(self._desk.answer, refusal)
-            pages = AdminPages(self.status, self._server.is_serving, cluster)
-            await self._listen_on("--admin-listen", settings.admin_listen, pages.connect)
-        await self._listen_on("--listen", settings.listen, self._clients.connect)
+            connect = AdminPages(self.status, self._server.is_serving, cluster).connect
+            admin = self._security.admin
+            await self._listen_on(
+                "--admin-listen", settings.admin_listen, admin.secure(connect) if admin else connect
+            )
+        clients, address = self._security.clients, settings.tls.client_tls_listen
+        if clients is not None and address is not None:
+            await self._listen_on(
+                "--client-tls-listen", address, clients.secure(self._clients.connect)
+            )
+        if settings.listen is not None:
+            await self._listen_on("--listen", settings.listen, self._clients.connect)
 
     async def _listen_on(
         self, flag: str, address: Address, connect: Callable[[], asyncio.Protocol]
@@ -204,6 +223,8 @@ class Node:
     def _watch_signals(self) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
             self._loop.add_signal_handler(number, self._signalled, signal.Signals(number).name)
+        if self._security.is_used:
+            self._loop.add_signal_handler(signal.SIGHUP, self._security.reload)
         if self._stop_with_stdin:
             self._loop.add_reader(sys.stdin.fileno(), self._stdin_ended)
 
@@ -213,7 +234,7 @@ class Node:
             "quorate %s serves %s in %d ms: data %s, peers %s, admin %s, start %d, "
             "%d entries recovered, loop %s",
             __version__,
-            settings.listen,
+            _client_addresses(settings),
             round(process.process_age_seconds() * 1000),
             settings.data,
             self._beginning.peer_listen or "none",
@@ -317,6 +338,7 @@ class Node:
 
     def _close(self) -> None:
         self._driver.stop()
+        self._security.stop()
         self._peers.close()
         for listener in self._listeners:
             listener.close()
@@ -327,6 +349,12 @@ class Node:
 
 def _is_a_bug(error: BaseException) -> bool:
     return process.exit_code(error) == process.EXIT_INVARIANT
+
+
+def _client_addresses(settings: NodeSettings) -> str:
+    tls = settings.tls.client_tls_listen
+    found = [str(settings.listen)] if settings.listen is not None else []
+    return " and ".join(found + ([f"{tls} with TLS"] if tls is not None else []))
 
 
 def _client_bounds(settings: NodeSettings) -> ClientBounds:

@@ -29,6 +29,7 @@ from typing import Any, TypeVar
 from quorate.errors import NoQuorum, QuorateError, SettingsError, StorageError, WrongDirectory
 from quorate.node.beginning import JOINED, Beginning, begin_again, begin_joined, begin_new
 from quorate.node.joining import ask_permission
+from quorate.node.security import Security
 from quorate.node.settings import NodeSettings
 from quorate.storage.identity import Identity, load_identity
 
@@ -108,15 +109,19 @@ def _run(settings: NodeSettings, stop_with_stdin: bool) -> int:
     from quorate.node.assemble import open_store  # noqa: PLC0415 - after logging works
     from quorate.storage.real_disk import RealDisk  # noqa: PLC0415
 
+    # Before anything is touched.
+    security = Security(settings.tls, settings.node_id, settings.dialled_address)
     disk, directory_id = RealDisk(settings.data), secrets.token_bytes(16)
-    beginning = _begin(settings, load_identity(disk), directory_id)
+    beginning = _begin(settings, load_identity(disk), directory_id, security)
     store, recovered = open_store(settings, disk, beginning, directory_id)
     try:
 
         async def life() -> int:
             from quorate.node.node import Node  # noqa: PLC0415 - needs the loop
 
-            node = Node(settings, store, recovered, beginning, stop_with_stdin=stop_with_stdin)
+            node = Node(
+                settings, store, recovered, beginning, security, stop_with_stdin=stop_with_stdin
+            )
             _settle_memory()
             return await node.run()
 
@@ -125,10 +130,15 @@ def _run(settings: NodeSettings, stop_with_stdin: bool) -> int:
         store.close()
 
 
-def _begin(settings: NodeSettings, identity: Identity | None, directory_id: bytes) -> Beginning:
+def _begin(
+    settings: NodeSettings, identity: Identity | None, directory_id: bytes, security: Security
+) -> Beginning:
     """What this node starts from; a new node that joins asks first."""
     if identity is None and settings.join:
-        return begin_joined(settings, _run_loop(lambda: ask_permission(settings, directory_id)))
+        asking = security.peers.asking
+        return begin_joined(
+            settings, _run_loop(lambda: ask_permission(settings, directory_id, asking))
+        )
     if identity is None:
         return begin_new(settings)
     beginning = begin_again(settings, identity)

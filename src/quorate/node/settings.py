@@ -19,6 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from quorate.errors import SettingsError
+from quorate.node.setting import Setting
+from quorate.node.tls_settings import TLS_SETTINGS, TlsSettings, parse_listen, take_tls_settings
 from quorate.node.units import (
     Address,
     parse_address,
@@ -32,37 +34,6 @@ from quorate.node.units import (
 LOG_LEVELS = ("debug", "info", "warning", "error")
 JOIN_ROLES = ("voter", "learner", "witness")
 ADMIN_CHANGES = ("loopback", "always", "never")
-
-
-@dataclass(frozen=True, slots=True)
-class Setting:
-    """One setting as users see it.
-
-    Attributes:
-        key: its name in a file; flag and environment variable follow from it.
-        field: the attribute of NodeSettings that holds the parsed value.
-        parse: text to value; raises SettingsError.
-        default: as text; None when it is computed or required.
-        metavar: placeholder in ``--help``.
-        help: one sentence for ``--help``.
-    """
-
-    key: str
-    field: str
-    parse: Callable[[str], Any]
-    default: str | None
-    metavar: str
-    help: str
-
-    @property
-    def flag(self) -> str:
-        """The command-line flag."""
-        return "--" + self.key.replace("_", "-")
-
-    @property
-    def variable(self) -> str:
-        """The environment variable."""
-        return "QUORATE_" + self.key.upper()
 
 
 def _one_of(what: str, words: tuple[str, ...]) -> Callable[[str], str]:
@@ -84,7 +55,12 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("id", "node_id", parse_count, None, "N", "Number of this node, from 1 (required)."),
     Setting("data", "data", Path, None, "DIR", "Directory for everything durable (required)."),
     Setting(
-        "listen", "listen", parse_address, "127.0.0.1:2181", "HOST:PORT", "Where clients connect."
+        "listen",
+        "listen",
+        parse_listen,
+        "127.0.0.1:2181",
+        "HOST:PORT",
+        "Where clients connect without TLS; none: nowhere.",
     ),
     Setting(
         "peer_listen",
@@ -244,6 +220,7 @@ SETTINGS: tuple[Setting, ...] = (
         "LEVEL",
         "Least level to log.",
     ),
+    *TLS_SETTINGS,
 )
 
 BY_KEY: Mapping[str, Setting] = {setting.key: setting for setting in SETTINGS}
@@ -255,7 +232,7 @@ class NodeSettings:
 
     node_id: int
     data: Path
-    listen: Address
+    listen: Address | None
     peer_listen: Address
     peer_address: Address | None
     admin_listen: Address | None
@@ -278,6 +255,22 @@ class NodeSettings:
     peer_buffer_bytes_max: int
     super_digest: str
     log_level: str
+    tls: TlsSettings
+
+    @property
+    def dialled_address(self) -> Address | None:
+        """What other nodes dial to reach this one, as far as settings tell."""
+        address = self.peer_address
+        if address is None and self.is_peer_listen_given:
+            address = self.cluster[self.node_id] if self.is_cluster_given else self.peer_listen
+        return None if address is None or address.is_wildcard else address
+
+    @property
+    def client_address(self) -> Address:
+        """Where clients connect: without TLS if that is possible, else with it."""
+        address = self.listen or self.tls.client_tls_listen
+        assert address is not None
+        return address
 
     @property
     def session_timeout_min_ms(self) -> int:
@@ -326,6 +319,7 @@ def complete(values: Mapping[str, Any]) -> NodeSettings:
     known["peer_listen"] = known.get("peer_listen") or cluster[node_id]
     known.setdefault("admin_listen", None)
     known.setdefault("peer_address", None)
+    known["tls"] = take_tls_settings(known)
     settings = NodeSettings(**known)
     _check(settings)
     return settings
@@ -350,11 +344,17 @@ def _check(settings: NodeSettings) -> None:
             f"--election-timeout is {settings.election_timeout_ms}ms; make --tick at least twice "
             "the election timeout"
         )
+    if settings.listen is None and settings.tls.client_tls_listen is None:
+        raise SettingsError(
+            "--listen is none and --client-tls-listen is not given: no client "
+            "could connect; give one of them an address"
+        )
     if settings.connections_max < 1:
         raise SettingsError("--connections-max must be at least 1")
     used: dict[Address, str] = {}
     for flag, address in (
         ("--listen", settings.listen),
+        ("--client-tls-listen", settings.tls.client_tls_listen),
         ("--peer-listen", settings.peer_listen),
         ("--admin-listen", settings.admin_listen),
     ):
