@@ -134,9 +134,9 @@ SETTINGS: tuple[Setting, ...] = (
         "snapshot_every",
         "snapshot_every_bytes",
         parse_size_bytes,
-        "64MiB",
+        "16MiB",
         "SIZE",
-        "Take a snapshot after this much log.",
+        "No snapshot for less log than this.",
     ),
     Setting(
         "segment_size",

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from queue import SimpleQueue
 from typing import Any
 
-from quorate.consensus.engine import ReadSnapshot
+from quorate.consensus.engine import ReadSnapshot, SnapshotRead
 from quorate.node.disk_thread import Post
 from quorate.node.ports import Server, SnapshotJob, SnapshotWriter, Store
 
@@ -107,8 +107,8 @@ class SnapshotThread:
             self._server.snapshot_saved(job.meta, size_bytes)
             self._wake()
 
-    def _was_read(self, request: ReadSnapshot, data: bytes | None, last: bool) -> None:
-        self._server.snapshot_read(request.peer, request.meta, request.offset, data, last=last)
+    def _was_read(self, answer: SnapshotRead) -> None:
+        self._server.snapshot_read(answer)
         self._wake()
 
     # ---- in the thread -------------------------------------------------------------------------
@@ -146,8 +146,9 @@ class SnapshotThread:
             writer.abandon()
 
     def _read_piece(self, request: ReadSnapshot) -> None:
-        data, last = self._store.read_snapshot(request.meta, request.offset, request.size_bytes)
-        self._post_safely(self._was_read, request, data, last)
+        meta, offset = request.meta, request.offset
+        piece = self._store.read_snapshot(meta, offset, request.size_bytes)
+        self._post_safely(self._was_read, SnapshotRead(request.peer, meta, offset, *piece))
 
     def _post_safely(self, function: Callable[..., object], *args: object) -> None:
         try:

@@ -224,14 +224,12 @@ class Replica:
 
     def snapshot_saved(self, meta: SnapshotMeta, size_bytes: int) -> None:
         """The running SnapshotJob is durable."""
-        self._snapshots.end(size_bytes)
+        self._snapshots.end()
         self.engine.step(SnapshotSaved(meta, size_bytes))
 
-    def snapshot_read(
-        self, peer: int, meta: SnapshotMeta, offset: int, data: bytes | None, *, last: bool
-    ) -> None:
+    def snapshot_read(self, answer: SnapshotRead) -> None:
         """Answer of storage to a ``Turn.read_snapshot``."""
-        self.engine.step(SnapshotRead(peer, meta, offset, data, last))
+        self.engine.step(answer)
 
     def install(self, meta: SnapshotMeta, chunks: Iterable[bytes]) -> None:
         """Replace the state by the snapshot that ``Turn.install`` named.
@@ -517,10 +515,9 @@ class Replica:
         turn.abandon_snapshot = self._snapshots.abandon()
 
     def _load(self, meta: SnapshotMeta, chunks: Iterable[bytes]) -> None:
-        time_ms, applied, rest = split_header(chunks)
+        time_ms, applied, rest = split_header(self._snapshots.loading(chunks))
         self.machine.restore(rest)
         assert time_ms >= self._time_ms
         self._time_ms = time_ms
         self._applied = applied
         self.applied_index = meta.index
-        self._snapshots.end(0)

@@ -25,14 +25,26 @@ _TABLE_BYTES_MAX = 1 << 20
 
 
 class SnapshotPolicy:
-    """Decides when the log has grown enough (dissertation §5.1.2), and guards the running one."""
+    """Decides when the log has grown enough (dissertation §5.1.2), and guards the running one.
 
-    __slots__ = ("_bytes_min", "_factor", "_running", "bytes_since_last", "last_size_bytes")
+    The log is measured against the state, as the state machine writes it: both are what a restart
+    has to read. How small storage makes the bytes changes nothing.
+    """
+
+    __slots__ = (
+        "_bytes_min",
+        "_factor",
+        "_running",
+        "_size_bytes",
+        "bytes_since_last",
+        "last_size_bytes",
+    )
 
     def __init__(self, bytes_min: int, factor: float) -> None:
         self._bytes_min = bytes_min
         self._factor = factor
         self._running: object | None = None
+        self._size_bytes = 0  # of the one under way
         self.bytes_since_last = 0
         self.last_size_bytes = 0
 
@@ -55,10 +67,19 @@ class SnapshotPolicy:
         self.bytes_since_last = 0
         return self._pieces(ticket, header, body)
 
-    def end(self, size_bytes: int) -> None:
-        """Record that the running snapshot is durable (or came from the leader)."""
+    def end(self) -> None:
+        """Record that the running snapshot is durable."""
         self._running = None
-        self.last_size_bytes = size_bytes
+        self.last_size_bytes = self._size_bytes
+
+    def loading(self, pieces: Iterable[bytes]) -> Iterator[bytes]:
+        """Pass the pieces of a snapshot on that is being loaded, and measure it."""
+        self.bytes_since_last = 0
+        self._size_bytes = 0
+        for piece in pieces:
+            self._size_bytes += len(piece)
+            yield piece
+        self.last_size_bytes = self._size_bytes
 
     def abandon(self) -> bool:
         """Give the running snapshot up; True when there was one."""
@@ -67,9 +88,11 @@ class SnapshotPolicy:
         return was_running
 
     def _pieces(self, ticket: object, header: bytes, body: Iterator[bytes]) -> Iterator[bytes]:
+        self._size_bytes = 0
         for piece in chain((header,), body):
             if self._running is not ticket:
                 raise InvariantBroken("an abandoned snapshot was pulled further")
+            self._size_bytes += len(piece)
             yield piece
         if self._running is not ticket:
             raise InvariantBroken("an abandoned snapshot was pulled to its end")

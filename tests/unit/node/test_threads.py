@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
-from quorate.consensus.engine import ReadSnapshot
+from quorate.consensus.engine import ReadSnapshot, SnapshotRead
 from quorate.consensus.entry import Entry, Persist, SnapshotMeta
 from quorate.errors import DiskFailed
 from quorate.node.disk_thread import DiskThread
@@ -121,8 +121,8 @@ class FakeStore:
 
     def read_snapshot(
         self, meta: SnapshotMeta, offset: int, size_bytes: int
-    ) -> tuple[bytes | None, bool]:
-        return b"payload"[offset : offset + size_bytes], offset + size_bytes >= 7
+    ) -> tuple[bytes | None, bool, bytes]:
+        return b"payload"[offset : offset + size_bytes], offset + size_bytes >= 7, b"id"
 
 
 def test_a_snapshot_is_walked_on_the_loop_and_written_in_the_thread() -> None:
@@ -190,7 +190,8 @@ def test_pieces_are_read_for_other_nodes() -> None:
         thread.start()
         thread.read(ReadSnapshot(2, META, 4, 100))
         await eventually(lambda: server.events)
-        assert server.events == [("snapshot_read", 2, META, 4, b"oad", True)]
+        answer = SnapshotRead(2, META, 4, b"oad", last=True, identity=b"id")
+        assert server.events == [("snapshot_read", answer)]
         assert thread.stop(5)
 
     run(story)

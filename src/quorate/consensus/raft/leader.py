@@ -82,6 +82,7 @@ def on_tick(state: RaftState) -> None:
         state.heartbeat_deadline_ms = now + state.settings.heartbeat_ms
         state.is_heartbeat_due = True
         _repair_losses(state)
+    snapshots.on_tick(state)
     if state.transfer_target and now >= state.transfer_deadline_ms:
         abort_transfer(state)
     if not state.is_stalled:

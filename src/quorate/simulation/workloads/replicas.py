@@ -138,7 +138,8 @@ class ReplicaWorkload:
             append_bytes_max=settings.append_bytes_max,
             inflight_bytes_max=8_000,
             inflight_messages_max=8,
-            snapshot_chunk_bytes=300,
+            snapshot_chunk_bytes=200,
+            snapshot_send_bytes_per_second=10_000,
             log_keep_entries=settings.log_keep_entries,
             announce_at_once=bool(settings.announce_at_once),
         )
