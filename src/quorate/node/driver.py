@@ -26,6 +26,7 @@ from typing import Protocol
 from quorate.node.client_listener import ClientListener
 from quorate.node.clock import Clock
 from quorate.node.disk_thread import DiskThread
+from quorate.node.memory import loading
 from quorate.node.ports import Server, Store, Turn
 from quorate.node.snapshot_thread import SnapshotThread
 
@@ -190,7 +191,8 @@ class Driver:
             self._snapshots.cancel()
         if turn.install is not None:
             assert not self._snapshots.is_saving  # of a state that is about to be replaced
-            self._server.install(turn.install, self._store.open_snapshot(turn.install))
+            with loading():
+                self._server.install(turn.install, self._store.open_snapshot(turn.install))
             self.wake()
         for request in turn.read_snapshot:
             self._snapshots.read(request)

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import logging
 import os
 import sys
@@ -24,6 +23,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from quorate.errors import QuorateError, SettingsError, StorageError, WrongDirectory
+from quorate.node import memory
 from quorate.node.settings import NodeSettings
 
 EXIT_CLEAN = 0
@@ -33,9 +33,6 @@ EXIT_DISK = 4
 EXIT_DIRECTORY = 5
 
 _LOG = logging.getLogger("quorate.node")
-# Long-lived containers (znodes, sessions, entries) make full collections long and useless:
-# nothing of ours leaks by cycles. Rare collections keep the safety net.
-_GC_THRESHOLDS = (50_000, 20, 50)
 
 
 def run_node(settings: NodeSettings, *, stop_with_stdin: bool = False) -> int:
@@ -96,6 +93,7 @@ class _LineFormatter(logging.Formatter):
 def _run(settings: NodeSettings, stop_with_stdin: bool) -> int:
     from quorate.node.assemble import open_store  # noqa: PLC0415 - after logging works
 
+    memory.begin_loading()
     store, recovered = open_store(settings)
     try:
 
@@ -103,7 +101,7 @@ def _run(settings: NodeSettings, stop_with_stdin: bool) -> int:
             from quorate.node.node import Node  # noqa: PLC0415 - needs the loop
 
             node = Node(settings, store, recovered, stop_with_stdin=stop_with_stdin)
-            _settle_memory()
+            memory.begin_serving()
             return await node.run()
 
         return _run_loop(life)
@@ -120,12 +118,6 @@ def _run_loop(life: Callable[[], Coroutine[Any, Any, int]]) -> int:
         factory = uvloop.new_event_loop
     with asyncio.Runner(loop_factory=factory) as runner:
         return runner.run(life())
-
-
-def _settle_memory() -> None:
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(*_GC_THRESHOLDS)
 
 
 def quit_at_once() -> None:
