@@ -12,6 +12,7 @@ is depends on how the fill fell (``--extra-writes`` makes it longer), so it is p
 from __future__ import annotations
 
 import argparse
+import os
 import random
 import signal
 import sys
@@ -28,8 +29,14 @@ from quorate.protocol import zookeeper_client as wire
 from quorate.protocol.zookeeper import OpCode
 
 
-def first_answers(node: Node, number: int) -> tuple[float, float]:
-    """Start the node; seconds until a read and until a write was answered."""
+def cpu_seconds(pid: int) -> float:
+    """User and system time of a process so far."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def first_answers(node: Node, number: int) -> tuple[float, float, float]:
+    """Start the node; seconds until a read and until a write was answered, and CPU until then."""
     begin = time.monotonic()
     node.start()
     while True:
@@ -47,7 +54,8 @@ def first_answers(node: Node, number: int) -> tuple[float, float]:
     assert reply.error == 0, reply
     written = time.monotonic() - begin
     client.close()
-    return read, written
+    assert node.process is not None
+    return read, written, cpu_seconds(node.process.pid)
 
 
 def write_more(port: int, count: int, znodes: int, value_bytes: int) -> None:
@@ -81,13 +89,14 @@ def main() -> int:
         for number in range(1, options.rounds + 1):
             node.send(signal.SIGTERM if options.stop == "term" else signal.SIGKILL)
             node.wait(60)
-            read, written = first_answers(node, options.znodes - 1)
+            read, written, cpu = first_answers(node, options.znodes - 1)
             assert node.process is not None
             snapshot = max(node.data.glob("snapshot-*.q"), default=None)
             size = snapshot.stat().st_size / 2**20 if snapshot else 0
             hello = [line for line in node.log.splitlines() if " serves " in line][-1]
             print(
-                f"round {number}: read after {read:.2f} s, write after {written:.2f} s, "
+                f"round {number}: read after {read:.2f} s, write after {written:.2f} s "
+                f"({cpu:.2f} s of CPU), "
                 f"{resident_mib(node.process.pid)} MiB, snapshot {size:.0f} MiB\n    {hello}",
                 flush=True,
             )

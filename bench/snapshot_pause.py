@@ -4,8 +4,9 @@
     PYTHONPATH=src python bench/snapshot_pause.py [--znodes 1000000] [--seconds 60]
 
 Three real nodes on loopback, filled, then written to by a steady load: ``--connections`` clients,
-each with ``--window`` requests outstanding, spread over the nodes, changing random znodes. The log
-grows, so every node takes snapshots as it would in service. Each answer is filed under "while at
+each with ``--window`` requests outstanding, spread over the nodes, changing random znodes. One more
+client writes large values, so that the log grows and every node takes snapshots, as it would in
+service after a longer time. Each answer is filed under "while at
 least one node wrote a snapshot" or "while none did" (the temporary file is there or not).
 
 Printed: the longest interval between two answers anywhere, latencies, throughput, CPU and memory,
@@ -15,6 +16,7 @@ with and without a snapshot. The load is one Python thread and shares the machin
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import random
 import selectors
@@ -83,6 +85,30 @@ class Writer:
         return latencies
 
 
+class Pusher:
+    """Makes the log grow at a steady rate, so that snapshots become due: one large value, again
+    and again. Its answers are not counted."""
+
+    BYTES = 64 << 10
+
+    def __init__(self, port: int, bytes_per_second: float) -> None:
+        self.socket = Client(port).socket
+        self.socket.setblocking(False)
+        self._rate = bytes_per_second
+        self._begin = time.perf_counter()
+        self._sent = 0
+        self._part = wire.set_data(path_of(0), random.Random(1).randbytes(self.BYTES))
+
+    def push(self, now: float) -> None:
+        with contextlib.suppress(BlockingIOError):
+            self.socket.recv(65536)
+        if self._sent < (now - self._begin) * self._rate:
+            self._sent += self.BYTES
+            self.socket.setblocking(True)
+            self.socket.sendall(self._part.frame(self._sent // self.BYTES))
+            self.socket.setblocking(False)
+
+
 def is_saving(cluster: Cluster) -> list[int]:
     """The nodes that write a snapshot of their own now."""
     return [node.node_id for node in cluster.nodes.values() if (node.data / "own.tmp").exists()]
@@ -95,6 +121,7 @@ def load(cluster: Cluster, options: argparse.Namespace) -> tuple[list[Answer], i
         Writer(ports[place % 3], place, options.znodes, options.value_bytes)
         for place in range(options.connections)
     ]
+    pusher = Pusher(ports[0], options.log_growth * 2**20)
     selector = selectors.DefaultSelector()
     for writer in writers:
         selector.register(writer.socket, selectors.EVENT_READ, writer)
@@ -108,6 +135,7 @@ def load(cluster: Cluster, options: argparse.Namespace) -> tuple[list[Answer], i
         if now - polled > POLL_SECONDS:
             polled, before, saving = now, saving, is_saving(cluster)
             begun += len(set(saving) - set(before))
+            pusher.push(now)
         for key, _ in selector.select(0.01):
             now = time.perf_counter()
             latencies = key.data.receive(now)
@@ -152,7 +180,8 @@ def main() -> int:
     parser.add_argument("--connections", type=int, default=16)
     parser.add_argument("--window", type=int, default=1)
     parser.add_argument("--seconds", type=float, default=60.0)
-    parser.add_argument("--snapshot-every", default="64MiB")
+    parser.add_argument("--log-growth", type=float, default=6.0, help="MiB/s beside the load")
+    parser.add_argument("--snapshot-every", default="16MiB")
     options = parser.parse_args()
     flags = ("--snapshot-every", options.snapshot_every)
     with tempfile.TemporaryDirectory() as directory, Cluster(Path(directory), 3, flags) as cluster:

@@ -11,6 +11,7 @@ from quorate.consensus.entry import Recovered
 from quorate.consensus.membership import Configuration
 from quorate.consensus.registry import EngineSettings
 from quorate.node.clock import Clock
+from quorate.node.read_ahead import read_ahead
 from quorate.node.server_info import make_server_info
 from quorate.node.settings import NodeSettings, cluster_digest
 from quorate.protocol.peer import Hello
@@ -60,7 +61,7 @@ def make_server(
         incarnation=store.identity.incarnation,
         configuration=Configuration.of(settings.cluster),
         recovered=recovered,
-        restore=store.open_snapshot,
+        restore=lambda meta: read_ahead(store.open_snapshot(meta)),
         settings=_server_settings(settings),
         draw=secrets.randbelow,
         random_bytes=secrets.token_bytes,

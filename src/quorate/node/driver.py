@@ -28,6 +28,7 @@ from quorate.node.clock import Clock
 from quorate.node.disk_thread import DiskThread
 from quorate.node.memory import loading
 from quorate.node.ports import Server, Store, Turn
+from quorate.node.read_ahead import read_ahead
 from quorate.node.snapshot_thread import SnapshotThread
 
 TICK_SECONDS = 0.010
@@ -192,7 +193,8 @@ class Driver:
         if turn.install is not None:
             assert not self._snapshots.is_saving  # of a state that is about to be replaced
             with loading():
-                self._server.install(turn.install, self._store.open_snapshot(turn.install))
+                pieces = read_ahead(self._store.open_snapshot(turn.install))
+                self._server.install(turn.install, pieces)
             self.wake()
         for request in turn.read_snapshot:
             self._snapshots.read(request)

@@ -6,10 +6,13 @@ from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
+
 from quorate.consensus.engine import ReadSnapshot, SnapshotRead
 from quorate.consensus.entry import Entry, Persist, SnapshotMeta
 from quorate.errors import DiskFailed
 from quorate.node.disk_thread import DiskThread
+from quorate.node.read_ahead import PIECES_AHEAD, read_ahead
 from quorate.node.snapshot_thread import SnapshotThread
 
 from .fakes import FakeServer, eventually, run
@@ -253,3 +256,36 @@ def test_failed_short_cut_writes_nothing_more() -> None:
         assert calls == [1]
 
     run(story)
+
+
+def test_reading_ahead_gives_the_same_pieces_and_the_same_error() -> None:
+    """In order, however many; an error comes behind what was read before it."""
+    pieces = [b"%d" % number for number in range(100)]
+    assert list(read_ahead(pieces)) == pieces
+    assert list(read_ahead([])) == []
+
+    def damaged() -> Iterator[bytes]:
+        yield b"good"
+        raise DiskFailed("bad")
+
+    reading = read_ahead(damaged())
+    assert next(reading) == b"good"
+    with pytest.raises(DiskFailed):
+        next(reading)
+
+
+def test_reading_ahead_is_bounded_and_ends_with_whoever_takes() -> None:
+    """No more than a few pieces are read that nobody has taken."""
+    read: list[int] = []
+
+    def endless() -> Iterator[bytes]:
+        while True:
+            read.append(1)
+            yield b"x"
+
+    reading = read_ahead(endless())
+    for _ in range(5):
+        next(reading)
+    assert len(read) <= 5 + PIECES_AHEAD + 1
+    reading.close()  # type: ignore[attr-defined]
+    assert all(thread.name != "quorate-read-ahead" for thread in threading.enumerate())
