@@ -87,7 +87,8 @@ class Writer:
 
 class Pusher:
     """Makes the log grow at a steady rate, so that snapshots become due: one large value, again
-    and again. Its answers are not counted."""
+    and again. Its answers are not counted.
+    """
 
     BYTES = 64 << 10
 
@@ -181,7 +182,7 @@ def main() -> int:
     parser.add_argument("--window", type=int, default=1)
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--log-growth", type=float, default=6.0, help="MiB/s beside the load")
-    parser.add_argument("--snapshot-every", default="16MiB")
+    parser.add_argument("--snapshot-every", default="8MiB")
     options = parser.parse_args()
     flags = ("--snapshot-every", options.snapshot_every)
     with tempfile.TemporaryDirectory() as directory, Cluster(Path(directory), 3, flags) as cluster:

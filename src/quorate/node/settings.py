@@ -134,7 +134,7 @@ SETTINGS: tuple[Setting, ...] = (
         "snapshot_every",
         "snapshot_every_bytes",
         parse_size_bytes,
-        "16MiB",
+        "8MiB",
         "SIZE",
         "No snapshot for less log than this.",
     ),

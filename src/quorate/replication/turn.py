@@ -98,8 +98,8 @@ class ReplicaSettings:
     forward_bytes_max: int = 4 << 20
     resend_ms: int = 500
     digest_interval: int = 256
-    snapshot_bytes_min: int = 16 << 20
-    snapshot_factor: float = 0.4
+    snapshot_bytes_min: int = 8 << 20
+    snapshot_factor: float = 0.5
 
     def __post_init__(self) -> None:
         if self.intake_bytes_max < self.entry_bytes_max:
