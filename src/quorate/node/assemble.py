@@ -78,6 +78,7 @@ def _server_settings(settings: NodeSettings) -> ServerSettings:
             election_timeout_ms=settings.election_timeout_ms,
             heartbeat_ms=settings.heartbeat_ms,
             announce_at_once=False,
+            snapshot_send_bytes_per_second=settings.snapshot_bytes_per_second,
         ),
         replica=ReplicaSettings(snapshot_bytes_min=settings.snapshot_every_bytes),
         service=ServiceSettings(

@@ -139,6 +139,14 @@ SETTINGS: tuple[Setting, ...] = (
         "No snapshot for less log than this.",
     ),
     Setting(
+        "snapshot_rate",
+        "snapshot_bytes_per_second",
+        parse_size_bytes,
+        "32MiB",
+        "SIZE",
+        "Most bytes of snapshots that a leader sends in a second (0B: no limit).",
+    ),
+    Setting(
         "segment_size",
         "segment_bytes",
         parse_size_bytes,
@@ -215,6 +223,7 @@ class NodeSettings:
     heartbeat_ms: int
     drain_timeout_ms: int
     snapshot_every_bytes: int
+    snapshot_bytes_per_second: int
     segment_bytes: int
     request_bytes_max: int
     connections_max: int
