@@ -115,7 +115,9 @@ class Replica:
         self._outbox = Outbox(node_id, incarnation)
         self._intake = Intake(settings.intake_bytes_max)
         self._digests = DigestAgreement(node_id)
-        self._snapshots = SnapshotPolicy(settings.snapshot_bytes_min, settings.snapshot_factor)
+        self._snapshots = SnapshotPolicy(
+            settings.snapshot_bytes_min, settings.snapshot_factor, node_id
+        )
         self._context = ApplyContext()
         self._now_ms = 0
         self._wall_ms = 0

@@ -14,11 +14,13 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterable, Iterator
 from itertools import chain
+from zlib import crc32
 
 from quorate.errors import CorruptData, InvariantBroken, RemoteProtocolError
 from quorate.replication.origins import AppliedBatches
 
 _HEADER = struct.Struct(">4sHQI")
+_SPREAD = struct.Struct(">QQ")
 _MAGIC = b"QSNP"
 _VERSION = 1
 _TABLE_BYTES_MAX = 1 << 20
@@ -29,20 +31,27 @@ class SnapshotPolicy:
 
     The log is measured against the state, as the state machine writes it: both are what a restart
     has to read. How small storage makes the bytes changes nothing.
+
+    Replicas' logs grow alike, but a majority should not be busy with snapshots at one time: with a
+    ``node_id`` each node waits for up to half as much again, differently each time.
     """
 
     __slots__ = (
         "_bytes_min",
         "_factor",
+        "_node_id",
+        "_round",
         "_running",
         "_size_bytes",
         "bytes_since_last",
         "last_size_bytes",
     )
 
-    def __init__(self, bytes_min: int, factor: float) -> None:
+    def __init__(self, bytes_min: int, factor: float, node_id: int = 0) -> None:
         self._bytes_min = bytes_min
         self._factor = factor
+        self._node_id = node_id
+        self._round = 0
         self._running: object | None = None
         self._size_bytes = 0  # of the one under way
         self.bytes_since_last = 0
@@ -57,13 +66,20 @@ class SnapshotPolicy:
         """Whether a snapshot should begin now."""
         if self._running is not None:
             return False
+        if self.bytes_since_last < self._bytes_min:
+            return False
         threshold = max(self._bytes_min, int(self.last_size_bytes * self._factor))
+        if self._node_id:
+            # Sixteen bits of a checksum are as good as drawn, and the same in every run.
+            spread = crc32(_SPREAD.pack(self._node_id, self._round)) >> 16
+            threshold += threshold * spread >> 17
         return self.bytes_since_last >= threshold
 
     def begin(self, header: bytes, body: Iterator[bytes]) -> Iterator[bytes]:
         """Start the snapshot: its pieces, header first, guarded against use after abandoning."""
         assert self._running is None
         ticket = self._running = object()
+        self._round += 1
         self.bytes_since_last = 0
         return self._pieces(ticket, header, body)
 

@@ -207,7 +207,8 @@ class SnapshotShelf:
         self.cluster_id = cluster_id
         self.settings = settings
         self._disk = disk
-        self._lock = Lock()
+        self._names_lock = Lock()  # taken first, and for as long as the disk takes
+        self._lock = Lock()  # the log's thread asks too: held for moments only
         self._files: dict[tuple[int, int], SnapshotFile] = {}
         self._sending: tuple[int, int] | None = None
 
@@ -292,14 +293,14 @@ class SnapshotShelf:
     def create_temporary(self, name: str) -> File:
         """Begin a temporary file, replacing a stale one."""
         assert name.endswith(TEMPORARY_SUFFIX)
-        with self._lock:
+        with self._names_lock:
             if name in self._disk.names():
                 self._disk.remove(name)
             return self._disk.open(name, create=True)
 
     def discard_temporary(self, name: str) -> None:
         """Remove a temporary file; a crash may bring it back until the next start."""
-        with self._lock:
+        with self._names_lock:
             self._disk.remove(name)
 
     def sync_names(self) -> None:
@@ -308,11 +309,15 @@ class SnapshotShelf:
 
     def publish(self, temporary: str, found: SnapshotFile) -> None:
         """Give a synced file its final name, durably; then remove what is older."""
-        with self._lock:
+        with self._names_lock:
             self._disk.rename(temporary, snapshot_name(found.meta))
             self._disk.sync_directory()
-            self._files[found.meta.index, found.meta.epoch] = found
-            for index, epoch, name in self.candidates()[self.settings.snapshots_kept :]:
-                if (index, epoch) != self._sending:
-                    self._disk.remove(name)
-                    self._files.pop((index, epoch), None)
+            with self._lock:
+                self._files[found.meta.index, found.meta.epoch] = found
+                older = self.candidates()[self.settings.snapshots_kept :]
+                doomed = [name for index, epoch, name in older if (index, epoch) != self._sending]
+                for index, epoch, name in older:
+                    if name in doomed:
+                        self._files.pop((index, epoch), None)
+            for name in doomed:  # nobody opens them any more; a large file takes its time
+                self._disk.remove(name)

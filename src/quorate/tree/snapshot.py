@@ -1,7 +1,7 @@
 """Snapshots: the tree at one instant, written out while it goes on changing.
 
 ``Capture`` remembers which znodes and sessions existed at the start (their keys: the only work
-done at once, 15 ms for a million) and walks them in slices of about 128 KiB, 1 ms each. Whoever
+done at once, 15 ms for a million) and walks them in slices of about 64 KiB, half a ms each. Whoever
 changes or removes one first hands it to ``keep_...``, and its record as it was is kept aside;
 znodes made later are not among the keys. So the result is exact, and a write pays for a snapshot
 only at the first touch of a znode.
@@ -34,7 +34,7 @@ from quorate.tree.digest import encode_session
 from quorate.tree.sessions import Session
 from quorate.tree.znode import Znode, encode_record
 
-CHUNK_SIZE: Final = 128 * 1024
+CHUNK_SIZE: Final = 64 * 1024
 """Bytes a block grows to before it is handed out; a single znode may make one larger."""
 
 BLOCK_SIZE_MAX: Final = 64 * 1024 * 1024

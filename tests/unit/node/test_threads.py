@@ -11,6 +11,7 @@ import pytest
 from quorate.consensus.engine import ReadSnapshot, SnapshotRead
 from quorate.consensus.entry import Entry, Persist, SnapshotMeta
 from quorate.errors import DiskFailed
+from quorate.node import snapshot_thread
 from quorate.node.disk_thread import DiskThread
 from quorate.node.read_ahead import PIECES_AHEAD, read_ahead
 from quorate.node.snapshot_thread import SnapshotThread
@@ -141,7 +142,8 @@ def test_a_snapshot_is_walked_on_the_loop_and_written_in_the_thread() -> None:
 
         store, server = FakeStore(), FakeServer()
         post = asyncio.get_running_loop().call_soon_threadsafe
-        thread = SnapshotThread(store, post, server, lambda: None, lambda _: None)  # type: ignore[arg-type]
+        later = asyncio.get_running_loop().call_later
+        thread = SnapshotThread(store, post, server, lambda: None, lambda _: None, later)  # type: ignore[arg-type]
         thread.start()
         thread.save(SimpleNamespace(meta=META, chunks=chunks()))  # type: ignore[arg-type]
         await eventually(lambda: server.named("snapshot_saved"))
@@ -150,6 +152,42 @@ def test_a_snapshot_is_walked_on_the_loop_and_written_in_the_thread() -> None:
         assert walked == {"MainThread"}
         assert store.threads == {"quorate-snapshots"}
         assert not thread.is_saving
+        assert thread.stop(5)
+
+    run(story)
+
+
+def test_the_loop_rests_from_a_snapshot_three_times_as_long_as_it_worked_on_it(
+    monkeypatch: Any,
+) -> None:
+    """A long piece is followed by a long rest, with a bound; nothing is walked meanwhile."""
+
+    async def story() -> None:
+        now = [100.0]
+        monkeypatch.setattr(snapshot_thread, "monotonic", lambda: now[0])
+        walked: list[float] = []
+
+        def chunks() -> Iterator[bytes]:
+            for seconds in (0.01, 10.0, 0.0):
+                walked.append(now[0])
+                now[0] += seconds
+                yield b"piece"
+
+        rests: list[float] = []
+
+        def later(delay: float, callback: Any, *args: Any) -> None:
+            rests.append(round(delay, 3))
+            now[0] += delay
+            asyncio.get_running_loop().call_soon(callback, *args)
+
+        server = FakeServer()
+        post = asyncio.get_running_loop().call_soon_threadsafe
+        thread = SnapshotThread(FakeStore(), post, server, lambda: None, lambda _: None, later)  # type: ignore[arg-type]
+        thread.start()
+        thread.save(SimpleNamespace(meta=META, chunks=chunks()))  # type: ignore[arg-type]
+        await eventually(lambda: server.named("snapshot_saved"))
+        assert rests == [0.03, 0.25]
+        assert [round(at, 3) for at in walked] == [100.0, 100.04, 110.29]
         assert thread.stop(5)
 
     run(story)
@@ -170,7 +208,8 @@ def test_a_cancelled_snapshot_is_abandoned_and_never_advanced() -> None:
 
         store, server = FakeStore(), FakeServer()
         post = asyncio.get_running_loop().call_soon_threadsafe
-        thread = SnapshotThread(store, post, server, lambda: None, lambda _: None)  # type: ignore[arg-type]
+        later = asyncio.get_running_loop().call_later
+        thread = SnapshotThread(store, post, server, lambda: None, lambda _: None, later)  # type: ignore[arg-type]
         thread.start()
         thread.save(SimpleNamespace(meta=META, chunks=chunks()))  # type: ignore[arg-type]
         await eventually(lambda: len(store.written) > 2)
@@ -189,7 +228,8 @@ def test_pieces_are_read_for_other_nodes() -> None:
     async def story() -> None:
         server = FakeServer()
         post = asyncio.get_running_loop().call_soon_threadsafe
-        thread = SnapshotThread(FakeStore(), post, server, lambda: None, lambda _: None)  # type: ignore[arg-type]
+        later = asyncio.get_running_loop().call_later
+        thread = SnapshotThread(FakeStore(), post, server, lambda: None, lambda _: None, later)  # type: ignore[arg-type]
         thread.start()
         thread.read(ReadSnapshot(2, META, 4, 100))
         await eventually(lambda: server.events)

@@ -61,3 +61,20 @@ def test_an_abandoned_snapshot_must_not_be_pulled() -> None:
     assert policy.abandon()
     with pytest.raises(InvariantBroken):
         next(pieces)
+
+
+def test_ra_6_nodes_take_their_snapshots_at_different_times() -> None:
+    """Their logs grow alike; two in three of them at one time would hold commits up."""
+    policies = [SnapshotPolicy(10_000, 0.0, node_id) for node_id in (1, 2, 3)]
+    begun: list[list[int]] = [[], [], []]
+    for step in range(1, 1_000):
+        for policy, at in zip(policies, begun, strict=True):
+            policy.bytes_since_last += 100
+            if policy.is_due():
+                assert 10_000 <= policy.bytes_since_last <= 15_100
+                at.append(step)
+                list(policy.begin(b"", iter(())))
+                policy.end()
+    assert all(len(at) >= 6 for at in begun)
+    together = set(begun[0]) & set(begun[1]) | set(begun[0]) & set(begun[2])
+    assert len(together) < 2
