@@ -148,10 +148,44 @@ def test_a_snapshot_is_walked_on_the_loop_and_written_in_the_thread() -> None:
         thread.save(SimpleNamespace(meta=META, chunks=chunks()))  # type: ignore[arg-type]
         await eventually(lambda: server.named("snapshot_saved"))
         assert server.named("snapshot_saved") == [("snapshot_saved", META, 11)]
-        assert store.written == [b"one", b"two", b"three"]
+        assert store.written == [b"onetwothree"]
         assert walked == {"MainThread"}
         assert store.threads == {"quorate-snapshots"}
         assert not thread.is_saving
+        assert thread.stop(5)
+
+    run(story)
+
+
+def test_the_walk_waits_for_a_thread_that_is_slow() -> None:
+    """Two pieces are in memory at most: one being written, one gathered."""
+
+    async def story() -> None:
+        store, server = FakeStore(), FakeServer()
+        may_write = threading.Event()
+        walked: list[int] = []
+
+        def write(chunk: bytes) -> None:
+            assert may_write.wait(10)
+            store.written.append(chunk)
+
+        def chunks() -> Iterator[bytes]:
+            for number in range(40):
+                walked.append(number)
+                yield b"x" * 65_536
+
+        store._write = write  # type: ignore[method-assign]
+        loop = asyncio.get_running_loop()
+        post, later = loop.call_soon_threadsafe, loop.call_later
+        thread = SnapshotThread(store, post, server, lambda: None, lambda _: None, later)  # type: ignore[arg-type]
+        thread.start()
+        thread.save(SimpleNamespace(meta=META, chunks=chunks()))  # type: ignore[arg-type]
+        await eventually(lambda: len(walked) == 16)
+        await asyncio.sleep(0)
+        assert (len(walked), thread._gathered_bytes) == (16, snapshot_thread.PIECE_BYTES)
+        may_write.set()
+        await eventually(lambda: server.named("snapshot_saved"))
+        assert b"".join(store.written) == b"x" * 40 * 65_536
         assert thread.stop(5)
 
     run(story)
@@ -186,7 +220,7 @@ def test_the_loop_rests_from_a_snapshot_three_times_as_long_as_it_worked_on_it(
         thread.start()
         thread.save(SimpleNamespace(meta=META, chunks=chunks()))  # type: ignore[arg-type]
         await eventually(lambda: server.named("snapshot_saved"))
-        assert rests == [0.03, 0.25]
+        assert rests == [0.0, 0.03, 0.25, 0.0]
         assert [round(at, 3) for at in walked] == [100.0, 100.04, 110.29]
         assert thread.stop(5)
 
@@ -202,7 +236,7 @@ def test_a_cancelled_snapshot_is_abandoned_and_never_advanced() -> None:
         def chunks() -> Iterator[bytes]:
             try:
                 while True:
-                    yield b"more"
+                    yield b"more" * 16_384
             finally:
                 closed.append(True)
 
@@ -213,6 +247,7 @@ def test_a_cancelled_snapshot_is_abandoned_and_never_advanced() -> None:
         thread.start()
         thread.save(SimpleNamespace(meta=META, chunks=chunks()))  # type: ignore[arg-type]
         await eventually(lambda: len(store.written) > 2)
+        assert set(map(len, store.written)) == {snapshot_thread.PIECE_BYTES}
         thread.cancel()
         await eventually(lambda: store.abandoned)
         assert closed == [True]
