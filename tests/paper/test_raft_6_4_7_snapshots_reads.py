@@ -161,6 +161,26 @@ def test_ra_6_7_a_leader_sends_snapshots_no_faster_than_it_may() -> None:
     assert cluster.nodes[3].applied == ["a", "b", "c"]
 
 
+def test_ra_6_7_a_rate_so_low_that_it_looks_like_silence_does_not_begin_again() -> None:
+    """RA-6: a member that waits for its next piece is not silent, however long it waits."""
+    settings = EngineSettings(
+        snapshot_chunk_bytes=2, log_keep_entries=0, snapshot_send_bytes_per_second=2
+    )
+    cluster = behind(settings)
+    cluster.tell_opened(1, 3)
+    cluster.run(2_500)
+    have = len(cluster.nodes[3].disk.incoming)
+    assert 4 <= have < 10
+    sending = (cluster.nodes[1].disk.snapshot, cluster.nodes[1].disk.snapshot_data)
+    cluster.propose(1, "d")
+    cluster.settle()
+    cluster.take_snapshot(1)
+    disk = cluster.nodes[1].disk  # which remembers one snapshot: let that be the one being sent
+    disk.snapshot, disk.snapshot_data = sending
+    cluster.run(2_500)
+    assert len(cluster.nodes[3].disk.incoming) > have
+
+
 def test_7_rule_6_entries_behind_a_matching_snapshot_stay() -> None:
     """Fig. 13 rule 6: a log that agrees at the snapshot's last entry keeps its suffix."""
     cluster = RaftCluster(3)

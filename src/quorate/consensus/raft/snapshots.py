@@ -141,6 +141,8 @@ def resend_if_silent(state: RaftState, peer: Progress) -> None:
     """Once per heartbeat: repeat a piece that was not answered for an election timeout."""
     if state.now_ms - peer.snapshot_sent_ms < state.settings.election_timeout_ms:
         return
+    if peer.node_id in state.snapshots_waiting:
+        return  # it is we who let it wait
     if state.snapshot is not None and state.snapshot != peer.snapshot:
         begin_sending(state, peer)
     else:
