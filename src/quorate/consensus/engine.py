@@ -152,13 +152,17 @@ class SnapshotSaved(NamedTuple):
 
 
 class SnapshotRead(NamedTuple):
-    """Answer to ``ReadSnapshot``. ``data is None``: that snapshot is gone; start over."""
+    """Answer to ``ReadSnapshot``. ``data is None``: that snapshot is gone; start over.
+
+    ``identity`` is opaque and equal only for pieces of equal bytes.
+    """
 
     peer: int
     meta: SnapshotMeta
     offset: int
     data: bytes | None
     last: bool
+    identity: bytes = b""
 
 
 Event: TypeAlias = (

@@ -61,7 +61,8 @@ class SnapshotChunk(NamedTuple):
 
     ``last`` completes the file: it must become durable under its final name before the log it
     replaces is dropped. With ``discard_log`` the whole log goes (Raft Fig. 13 rule 7); without,
-    the entries after ``meta.index`` stay (rule 6).
+    the entries after ``meta.index`` stay (rule 6). ``identity`` says of exactly which bytes this is
+    a piece: opaque, equal only for equal bytes; empty when the sender's storage tells none.
     """
 
     meta: SnapshotMeta
@@ -69,6 +70,15 @@ class SnapshotChunk(NamedTuple):
     data: bytes
     last: bool
     discard_log: bool
+    identity: bytes = b""
+
+
+class PartialSnapshot(NamedTuple):
+    """The beginning of a snapshot from a peer that a start found: ``size_bytes`` are durable."""
+
+    meta: SnapshotMeta
+    identity: bytes
+    size_bytes: int
 
 
 @dataclass(slots=True)
@@ -100,8 +110,10 @@ class Recovered:
     """What a data directory held at start; an empty directory gives the defaults.
 
     ``entries`` follow the snapshot without a gap; some may also lie at or before its index.
+    ``partial`` is newer than the snapshot, and no part of the state.
     """
 
     hard_state: bytes | None = None
     snapshot: SnapshotMeta | None = None
     entries: list[Entry] = field(default_factory=list)
+    partial: PartialSnapshot | None = None

@@ -32,6 +32,9 @@ class EngineSettings:
         inflight_bytes_max: most bytes sent to one member and not yet acknowledged.
         inflight_messages_max: the same in messages.
         snapshot_chunk_bytes: size of the pieces in which a snapshot travels.
+        snapshot_send_bytes_per_second: how fast a leader sends snapshots, to all members together,
+            so that a member that catches up takes neither disk nor network from the others. Too
+            little: it never catches up with a log that grows faster. 0: no bound.
         log_keep_entries: entries kept in memory behind a snapshot, so that a member that is only
             a little behind needs no snapshot.
         log_keep_bytes: the same in payload bytes; the smaller of the two bounds holds.
@@ -48,6 +51,7 @@ class EngineSettings:
     inflight_bytes_max: int = 8 << 20
     inflight_messages_max: int = 256
     snapshot_chunk_bytes: int = 256 << 10
+    snapshot_send_bytes_per_second: int = 32 << 20
     log_keep_entries: int = 1000
     log_keep_bytes: int = 16 << 20
     catch_up_patience_ms: int = 30_000
@@ -63,6 +67,10 @@ class EngineSettings:
         spread_ms = self.election_timeout_spread_ms
         if spread_ms is not None and spread_ms < 0:
             raise SettingsError(f"election timeout spread {spread_ms} ms must not be negative")
+        if self.snapshot_send_bytes_per_second < 0 or self.snapshot_chunk_bytes < 1:
+            raise SettingsError(
+                "snapshots are sent in pieces of at least 1 byte, and not slower than not at all"
+            )
 
 
 def create_engine(

@@ -12,6 +12,7 @@ from quorate.consensus.entry import Recovered
 from quorate.consensus.registry import EngineSettings
 from quorate.node.beginning import Beginning
 from quorate.node.clock import Clock
+from quorate.node.read_ahead import read_ahead
 from quorate.node.server_info import make_server_info
 from quorate.node.settings import NodeSettings
 from quorate.node.versions import spoken_versions
@@ -79,7 +80,7 @@ def make_server(
         incarnation=store.identity.incarnation,
         configuration=beginning.first_configuration(),
         recovered=recovered,
-        restore=store.open_snapshot,
+        restore=lambda meta: read_ahead(store.open_snapshot(meta)),
         settings=_server_settings(settings),
         draw=secrets.randbelow,
         random_bytes=secrets.token_bytes,
@@ -96,6 +97,7 @@ def _server_settings(settings: NodeSettings) -> ServerSettings:
             election_timeout_ms=settings.election_timeout_ms,
             heartbeat_ms=settings.heartbeat_ms,
             announce_at_once=False,
+            snapshot_send_bytes_per_second=settings.snapshot_bytes_per_second,
         ),
         replica=ReplicaSettings(snapshot_bytes_min=settings.snapshot_every_bytes),
         service=ServiceSettings(

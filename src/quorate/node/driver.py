@@ -27,7 +27,9 @@ from quorate.consensus.engine import ConfigurationInForce, MembershipAnswer
 from quorate.node.client_listener import ClientListener
 from quorate.node.clock import Clock
 from quorate.node.disk_thread import DiskThread
+from quorate.node.memory import loading
 from quorate.node.ports import Server, Store, Turn
+from quorate.node.read_ahead import read_ahead
 from quorate.node.snapshot_thread import SnapshotThread
 
 TICK_SECONDS = 0.010
@@ -208,7 +210,9 @@ class Driver:
             self._snapshots.cancel()
         if turn.install is not None:
             assert not self._snapshots.is_saving  # of a state that is about to be replaced
-            self._server.install(turn.install, self._store.open_snapshot(turn.install))
+            with loading():
+                pieces = read_ahead(self._store.open_snapshot(turn.install))
+                self._server.install(turn.install, pieces)
             self.wake()
         for request in turn.read_snapshot:
             self._snapshots.read(request)

@@ -98,7 +98,9 @@ class Node:
         self._clients = ClientListener(server, driver.wake, _client_bounds(settings))
         post = self._loop.call_soon_threadsafe
         self._disk = DiskThread(store.persist, post, self._durable, self._disk_failed)
-        self._snapshots = SnapshotThread(store, post, server, driver.wake, self._disk_failed)
+        self._snapshots = SnapshotThread(
+            store, post, server, driver.wake, self._disk_failed, self._loop.call_later
+        )
         own = make_hello(settings, store, beginning)
         self._desk = ClusterDesk(
             server=server,

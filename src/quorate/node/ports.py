@@ -11,7 +11,12 @@ from collections.abc import Iterable, Iterator
 from typing import Any, Protocol
 
 from quorate.consensus.change import Change
-from quorate.consensus.engine import ConfigurationInForce, MembershipAnswer, ReadSnapshot
+from quorate.consensus.engine import (
+    ConfigurationInForce,
+    MembershipAnswer,
+    ReadSnapshot,
+    SnapshotRead,
+)
 from quorate.consensus.entry import Persist, SnapshotMeta
 from quorate.consensus.membership import Configuration
 
@@ -132,10 +137,8 @@ class Server(Protocol):
     def snapshot_saved(self, meta: SnapshotMeta, size_bytes: int) -> None:
         """The snapshot asked for is durable."""
 
-    def snapshot_read(
-        self, peer: int, meta: SnapshotMeta, offset: int, data: bytes | None, *, last: bool
-    ) -> None:
-        """Answer to ``read_snapshot``; no data: that snapshot is gone."""
+    def snapshot_read(self, answer: SnapshotRead, /) -> None:
+        """Answer to ``read_snapshot``."""
 
     def install(self, meta: SnapshotMeta, chunks: Iterable[bytes]) -> None:
         """Replace the state by a snapshot's."""
@@ -189,8 +192,8 @@ class Store(Protocol):
 
     def read_snapshot(
         self, meta: SnapshotMeta, offset: int, size_bytes: int, /
-    ) -> tuple[bytes | None, bool]:
-        """A piece of a snapshot and whether it was the last one; no data: it is gone."""
+    ) -> tuple[bytes | None, bool, bytes]:
+        """A piece of a snapshot, whether it was the last one, of which bytes; no data: gone."""
 
     def open_snapshot(self, meta: SnapshotMeta) -> Iterable[bytes]:
         """The pieces of a complete snapshot, in order."""

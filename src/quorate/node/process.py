@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import logging
 import os
 import secrets
@@ -27,6 +26,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 from quorate.errors import NoQuorum, QuorateError, SettingsError, StorageError, WrongDirectory
+from quorate.node import memory
 from quorate.node.beginning import JOINED, Beginning, begin_again, begin_joined, begin_new
 from quorate.node.joining import ask_permission
 from quorate.node.security import Security
@@ -43,9 +43,6 @@ EXIT_NOT_JOINED = 6
 EXIT_REMOVED = 7
 
 _LOG = logging.getLogger("quorate.node")
-# Long-lived containers (znodes, sessions, entries) make full collections long and useless:
-# nothing of ours leaks by cycles. Rare collections keep the safety net.
-_GC_THRESHOLDS = (50_000, 20, 50)
 
 
 def run_node(settings: NodeSettings, *, stop_with_stdin: bool = False) -> int:
@@ -113,6 +110,7 @@ def _run(settings: NodeSettings, stop_with_stdin: bool) -> int:
     security = Security(settings.tls, settings.node_id, settings.dialled_address)
     disk, directory_id = RealDisk(settings.data), secrets.token_bytes(16)
     beginning = _begin(settings, load_identity(disk), directory_id, security)
+    memory.begin_loading()
     store, recovered = open_store(settings, disk, beginning, directory_id)
     try:
 
@@ -122,7 +120,7 @@ def _run(settings: NodeSettings, stop_with_stdin: bool) -> int:
             node = Node(
                 settings, store, recovered, beginning, security, stop_with_stdin=stop_with_stdin
             )
-            _settle_memory()
+            memory.begin_serving()
             return await node.run()
 
         return _run_loop(life)
@@ -160,12 +158,6 @@ def _run_loop(life: Callable[[], Coroutine[Any, Any, _T]]) -> _T:
         factory = uvloop.new_event_loop
     with asyncio.Runner(loop_factory=factory) as runner:
         return runner.run(life())
-
-
-def _settle_memory() -> None:
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(*_GC_THRESHOLDS)
 
 
 def quit_at_once() -> None:

@@ -152,9 +152,17 @@ SETTINGS: tuple[Setting, ...] = (
         "snapshot_every",
         "snapshot_every_bytes",
         parse_size_bytes,
-        "64MiB",
+        "8MiB",
         "SIZE",
-        "Take a snapshot after this much log.",
+        "No snapshot for less log than this.",
+    ),
+    Setting(
+        "snapshot_rate",
+        "snapshot_bytes_per_second",
+        parse_size_bytes,
+        "32MiB",
+        "SIZE",
+        "Most bytes of snapshots that a leader sends in a second (0B: no limit).",
     ),
     Setting(
         "segment_size",
@@ -247,6 +255,7 @@ class NodeSettings:
     heartbeat_ms: int
     drain_timeout_ms: int
     snapshot_every_bytes: int
+    snapshot_bytes_per_second: int
     segment_bytes: int
     request_bytes_max: int
     connections_max: int

@@ -125,7 +125,9 @@ class Replica:
         self._outbox = Outbox(node_id, incarnation)
         self._intake = Intake(settings.intake_bytes_max)
         self._digests = DigestAgreement(node_id)
-        self._snapshots = SnapshotPolicy(settings.snapshot_bytes_min, settings.snapshot_factor)
+        self._snapshots = SnapshotPolicy(
+            settings.snapshot_bytes_min, settings.snapshot_factor, node_id
+        )
         self._context = ApplyContext()
         self._now_ms = 0
         self._wall_ms = 0
@@ -243,14 +245,12 @@ class Replica:
 
     def snapshot_saved(self, meta: SnapshotMeta, size_bytes: int) -> None:
         """The running SnapshotJob is durable."""
-        self._snapshots.end(size_bytes)
+        self._snapshots.end()
         self.engine.step(SnapshotSaved(meta, size_bytes))
 
-    def snapshot_read(
-        self, peer: int, meta: SnapshotMeta, offset: int, data: bytes | None, *, last: bool
-    ) -> None:
+    def snapshot_read(self, answer: SnapshotRead) -> None:
         """Answer of storage to a ``Turn.read_snapshot``."""
-        self.engine.step(SnapshotRead(peer, meta, offset, data, last))
+        self.engine.step(answer)
 
     def install(self, meta: SnapshotMeta, chunks: Iterable[bytes]) -> None:
         """Replace the state by the snapshot that ``Turn.install`` named.
@@ -561,7 +561,7 @@ class Replica:
         turn.abandon_snapshot = self._snapshots.abandon()
 
     def _load(self, meta: SnapshotMeta, chunks: Iterable[bytes]) -> None:
-        self._is_witness, chunks = split_withheld(chunks)
+        self._is_witness, chunks = split_withheld(self._snapshots.loading(chunks))
         if not self._is_witness:
             time_ms, applied, rest = split_header(chunks)
             self.machine.restore(rest)
@@ -569,4 +569,3 @@ class Replica:
             self._time_ms = time_ms
             self._applied = applied
         self.applied_index = meta.index
-        self._snapshots.end(0)

@@ -23,7 +23,7 @@ from functools import partial
 from typing import Any, Protocol, TypeAlias
 
 from quorate.consensus.change import Change
-from quorate.consensus.engine import Engine, ReadSnapshot
+from quorate.consensus.engine import Engine, ReadSnapshot, SnapshotRead
 from quorate.consensus.entry import Persist, Recovered, SnapshotMeta
 from quorate.consensus.registry import create_engine
 from quorate.errors import DiskFailed, RemoteProtocolError, StorageError, WrongDirectory
@@ -39,7 +39,11 @@ from quorate.storage.store import Store
 ANNOUNCE_US = 1_000
 BACKLOG_MAX = 20_000
 SMALL_STORAGE = StorageSettings(
-    segment_bytes=8_192, preallocate_bytes=0, spare_segments_max=1, snapshot_sync_bytes=1_000
+    segment_bytes=8_192,
+    preallocate_bytes=0,
+    spare_segments_max=1,
+    snapshot_sync_bytes=300,
+    snapshot_block_bytes=64,
 )
 """Small enough that segments rotate and are recycled many times in a short run."""
 
@@ -67,9 +71,7 @@ class Core(Protocol):
 
     def snapshot_saved(self, meta: SnapshotMeta, size_bytes: int) -> None: ...
 
-    def snapshot_read(
-        self, peer: int, meta: SnapshotMeta, offset: int, data: bytes | None, *, last: bool
-    ) -> None: ...
+    def snapshot_read(self, answer: SnapshotRead) -> None: ...
 
     def is_quiet(self) -> bool: ...
 
@@ -463,8 +465,9 @@ class Host:
     def _read_snapshot(self, request: ReadSnapshot) -> None:
         def read() -> None:
             assert self._store is not None
-            data, last = self._store.read_snapshot(request.meta, request.offset, request.size_bytes)
-            self.core.snapshot_read(request.peer, request.meta, request.offset, data, last=last)
+            meta, offset = request.meta, request.offset
+            piece = self._store.read_snapshot(meta, offset, request.size_bytes)
+            self.core.snapshot_read(SnapshotRead(request.peer, meta, offset, *piece))
 
         if self._guarded(read):
             self.drive()

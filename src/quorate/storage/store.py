@@ -31,16 +31,17 @@ from quorate.consensus.entry import Persist, Recovered, SnapshotChunk, SnapshotM
 from quorate.errors import CorruptData, DiskFailed, InvariantBroken, WrongDirectory
 from quorate.storage.disk import Disk
 from quorate.storage.identity import Identity, load_identity, save_identity
+from quorate.storage.incoming import INCOMING_NAME, LIST_NAME, IncomingSnapshot
 from quorate.storage.record import Record, RecordKind, Stamp
 from quorate.storage.recovery import LogImage, Scan, scan_log, segment_name, segment_numbers
 from quorate.storage.settings import StorageSettings
 from quorate.storage.snapshot import (
-    ADVICE,
     TEMPORARY_SUFFIX,
-    IncomingSnapshot,
+    SnapshotPiece,
     SnapshotShelf,
     SnapshotWriter,
 )
+from quorate.storage.snapshot_file import ADVICE
 from quorate.storage.wal import Wal
 
 
@@ -66,13 +67,20 @@ class Store:
     ``read_snapshot``, ``open_snapshot`` and ``check_peer`` may be used from others meanwhile.
     """
 
-    def __init__(self, disk: Disk, identity: Identity, shelf: SnapshotShelf, wal: Wal) -> None:
+    def __init__(
+        self,
+        disk: Disk,
+        identity: Identity,
+        shelf: SnapshotShelf,
+        wal: Wal,
+        incoming: IncomingSnapshot,
+    ) -> None:
         """Use ``Store.open``."""
         self._disk = disk
         self._identity = identity
         self._shelf = shelf
         self._wal = wal
-        self._incoming = IncomingSnapshot(shelf)
+        self._incoming = incoming
         self._own: SnapshotWriter | None = None
         self._identity_lock = Lock()
 
@@ -111,8 +119,10 @@ class Store:
         identity.check_owner(cluster_id, node_id)
         stamp = Stamp(cluster_id, identity.directory_id, node_id)
         shelf = SnapshotShelf(disk, cluster_id, settings)
+        incoming = IncomingSnapshot(shelf)
         if identity.is_initialised:
             wal, recovered = _recover(disk, stamp, shelf, settings)
+            recovered.partial = incoming.recover(disk, shelf.newest_index())
         else:
             wal, recovered = _initialise(disk, stamp, settings), Recovered()
         identity = replace(
@@ -122,7 +132,7 @@ class Store:
             founding=identity.founding or founding,
         )
         save_identity(disk, identity)
-        return cls(disk, identity, shelf, wal), recovered
+        return cls(disk, identity, shelf, wal, incoming), recovered
 
     @property
     def identity(self) -> Identity:
@@ -173,15 +183,13 @@ class Store:
         """
         if self._own is not None:
             self._own.abandon()
-        self._own = SnapshotWriter(self._shelf, meta, f"own{TEMPORARY_SUFFIX}")
+        self._own = SnapshotWriter(self._shelf, meta)
         return self._own
 
-    def read_snapshot(
-        self, meta: SnapshotMeta, offset: int, size_bytes: int
-    ) -> tuple[bytes | None, bool]:
-        """Read a range of a snapshot's payload for a peer: ``(data, is last)``.
+    def read_snapshot(self, meta: SnapshotMeta, offset: int, size_bytes: int) -> SnapshotPiece:
+        """Read a range of a snapshot's payload, as it is stored, for a peer.
 
-        ``(None, False)``: that snapshot is gone, start over with the newest.
+        No data: that snapshot is gone, start over with the newest.
 
         Raises:
             CorruptData: the file is damaged; nothing of it was handed out.
@@ -233,7 +241,7 @@ class Store:
             DiskFailed: all that was persisted is still durable.
         """
         if self._wal.is_usable:
-            self._incoming.abandon()
+            self._incoming.close()
             self._wal.append([])
         self._wal.close()
 
@@ -241,7 +249,7 @@ class Store:
 
     def _persist_chunk(self, chunk: SnapshotChunk, records: list[Record]) -> list[Record]:
         """Take a piece of an incoming snapshot; returns the records that are still to write."""
-        self._incoming.add(chunk.meta, chunk.offset, chunk.data)
+        self._incoming.add(chunk)
         if not chunk.last:
             return records
         if records:
@@ -259,6 +267,7 @@ class Store:
             raise InvariantBroken(
                 f"compaction to {index}, but the newest durable snapshot is at {newest}"
             )
+        self._incoming.forget_up_to(index)
         if index <= self._wal.state.floor:
             return []
         return [(RecordKind.COMPACT, 0, 0, index, b"")]
@@ -276,15 +285,17 @@ def _refuse_orphans(disk: Disk) -> None:
 
 
 def _remove_temporaries(disk: Disk) -> None:
-    """Remove what a crash left half-written."""
+    """Remove what a crash left half-written, but for what ``IncomingSnapshot`` may go on with."""
     for name in disk.names():
-        if name.endswith(TEMPORARY_SUFFIX):
+        if name.endswith(TEMPORARY_SUFFIX) and name not in (INCOMING_NAME, LIST_NAME):
             disk.remove(name)
 
 
 def _initialise(disk: Disk, stamp: Stamp, settings: StorageSettings) -> Wal:
     """Begin an empty log; what an interrupted attempt left never held a promise."""
-    _remove_temporaries(disk)
+    for name in disk.names():
+        if name.endswith(TEMPORARY_SUFFIX):
+            disk.remove(name)
     for number in segment_numbers(disk):
         disk.remove(segment_name(number))
     disk.sync_directory()

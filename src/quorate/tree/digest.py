@@ -92,6 +92,12 @@ class Digest:
         self.znodes: dict[bytes, int] = {}
         self.sessions: dict[int, int] = {}
 
+    def begin_with(self, total: int) -> None:
+        """Everything there is was hashed just now, and ``total`` is the sum."""
+        assert not self.znodes
+        assert not self.sessions
+        self._sum = total & _MASK
+
     def forget(self, path: bytes, znode: Znode) -> None:
         """Note that ``znode`` leaves ``path``; drop the note if the sum never held anything."""
         if self.znodes.setdefault(path, znode.folded) == 0:

@@ -19,7 +19,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from quorate.consensus.change import Change
-from quorate.consensus.engine import NO_LEADER, Draw, Engine, EngineStatistics, Leadership
+from quorate.consensus.engine import (
+    NO_LEADER,
+    Draw,
+    Engine,
+    EngineStatistics,
+    Leadership,
+    SnapshotRead,
+)
 from quorate.consensus.entry import Recovered, SnapshotMeta
 from quorate.consensus.membership import Configuration
 from quorate.consensus.registry import EngineSettings, create_engine
@@ -179,11 +186,9 @@ class CoordinationServer:
         """The snapshot of ``Turn.save_snapshot`` is durable."""
         self.replica.snapshot_saved(meta, size_bytes)
 
-    def snapshot_read(
-        self, peer: int, meta: SnapshotMeta, offset: int, data: bytes | None, *, last: bool
-    ) -> None:
+    def snapshot_read(self, answer: SnapshotRead) -> None:
         """Answer a ``Turn.read_snapshot``."""
-        self.replica.snapshot_read(peer, meta, offset, data, last=last)
+        self.replica.snapshot_read(answer)
 
     def install(self, meta: SnapshotMeta, chunks: Iterable[bytes]) -> None:
         """Load the snapshot that ``Turn.install`` named."""

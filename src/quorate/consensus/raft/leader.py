@@ -87,6 +87,7 @@ def on_tick(state: RaftState) -> None:
         _repair_losses(state)
     membership.on_tick(state)
     transfer.on_tick(state)
+    snapshots.on_tick(state)
     if not state.is_stalled:
         check_quorum(state)
 

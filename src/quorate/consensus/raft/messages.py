@@ -117,13 +117,17 @@ class ReadReply:
 
 @dataclass(slots=True)
 class InstallChunk:
-    """A piece of the leader's snapshot (InstallSnapshot, Fig. 13)."""
+    """A piece of the leader's snapshot (InstallSnapshot, Fig. 13).
+
+    ``identity`` says of exactly which bytes: two nodes' snapshots of one index may differ in them.
+    """
 
     term: int
     meta: SnapshotMeta
     offset: int
     data: bytes
     is_last: bool
+    identity: bytes = b""
 
 
 @dataclass(slots=True)

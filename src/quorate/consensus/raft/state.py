@@ -61,10 +61,11 @@ class Role(Enum):
 
 @dataclass(slots=True)
 class IncomingSnapshot:
-    """A snapshot that the leader of ``term`` is sending us."""
+    """A snapshot of which the beginning is here; ``sender`` is whoever sent the last piece."""
 
     meta: SnapshotMeta
-    term: int
+    identity: bytes
+    term: int  # of the last piece
     sender: int
     next_offset: int = 0
 
@@ -187,6 +188,9 @@ class RaftState:
         self.is_transfer_sent = False
         self.change = ChangeUnderWay()
         self.hand_over = HandOver()
+        self.snapshots_waiting: dict[int, None] = {}  # members whose next piece is throttled
+        self.snapshot_budget_millibytes = self.settings.snapshot_send_bytes_per_second * 100
+        self.snapshot_budget_ms = self.now_ms
 
     def _recover(self, recovered: Recovered) -> None:
         """Take over what the disk held; a snapshot's index is committed and applied."""
@@ -224,6 +228,10 @@ class RaftState:
         if self.log.last_epoch > self.term:
             reason = f"term {self.term} below the log's last epoch {self.log.last_epoch}"
             raise CorruptData("hard state", 0, reason + "; a vote may be lost, rebuild this node")
+        if (partial := recovered.partial) is not None:
+            self.incoming = IncomingSnapshot(
+                partial.meta, partial.identity, self.term, NO_LEADER, partial.size_bytes
+            )
         self.quorum = Quorum(self.configurations[-1][1])
         self.handed_index = self.durable_index = self.log.last_index
         assert self.commit_index <= self.log.last_index, "a snapshot beyond the log"
@@ -321,7 +329,6 @@ class RaftState:
         self.leader_commit = 0
         self.acknowledged_index = 0
         self.is_ack_due = False
-        self.incoming = None
 
     def _drop_leadership(self) -> None:
         self.progress.clear()
@@ -336,6 +343,7 @@ class RaftState:
         self.out.membership += self.change.lost()
         self.change = ChangeUnderWay()
         self.hand_over = HandOver()
+        self.snapshots_waiting.clear()
         waiting = self.reads_waiting
         for _, _, readers in self.read_rounds:
             waiting.extend(readers)

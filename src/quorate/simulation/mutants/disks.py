@@ -10,12 +10,12 @@ from typing import Any
 from quorate.consensus.entry import Persist, SnapshotChunk
 from quorate.errors import DiskFailed
 from quorate.protocol import peer
-from quorate.simulation import links
+from quorate.simulation import cluster, links
 from quorate.simulation.disk import VirtualDisk
-from quorate.simulation.host import Host
+from quorate.simulation.host import SMALL_STORAGE, Host
 from quorate.simulation.mutants.mutant import Group as MutantGroup
 from quorate.simulation.mutants.mutant import Patches
-from quorate.storage import record, recovery, snapshot, store
+from quorate.storage import record, recovery, snapshot_file, store
 from quorate.storage.record import (
     GROUP_HEADER_BYTES,
     RECORD_HEADER_BYTES,
@@ -25,7 +25,7 @@ from quorate.storage.record import (
     decode_group_header,
 )
 from quorate.storage.recovery import LogState
-from quorate.storage.snapshot import SnapshotWriter
+from quorate.storage.snapshot import PayloadWriter
 from quorate.storage.store import Store
 from quorate.storage.wal import Wal
 
@@ -92,9 +92,9 @@ def writes_snapshots_without_fsync(patches: Patches) -> None:
 
     def build(self: Any, *arguments: Any) -> None:
         original(self, *arguments)
-        self._file.sync = _nothing
+        self.file.sync = _nothing
 
-    original = patches.put(SnapshotWriter, "__init__", build)
+    original = patches.put(PayloadWriter, "__init__", build)
 
 
 def _nothing() -> None:
@@ -223,7 +223,9 @@ def cuts_damage_off_as_if_torn(patches: Patches) -> None:
 @GROUP.mutant("CORDS, FAST '17")
 def restores_damaged_snapshots(patches: Patches) -> None:
     """A snapshot's bytes are checked before they become state."""
-    patches.put(snapshot, "crc32", lambda *_: 0)
+    patches.put(snapshot_file, "crc32", lambda *_: 0)
+    # A compressed payload has a checksum of its own.
+    patches.put(cluster, "SMALL_STORAGE", replace(SMALL_STORAGE, snapshot_compression=0))
 
 
 @GROUP.mutant("dissertation §3.8")

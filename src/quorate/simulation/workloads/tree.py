@@ -314,6 +314,7 @@ def _settings(scenario: Scenario) -> ServerSettings:
             inflight_bytes_max=8_000,
             inflight_messages_max=8,
             snapshot_chunk_bytes=600,
+            snapshot_send_bytes_per_second=20_000,
             log_keep_entries=settings.log_keep_entries,
             catch_up_patience_ms=CATCH_UP_PATIENCE_MS,
             announce_at_once=bool(settings.announce_at_once),
