@@ -26,6 +26,8 @@ PAGES = (
     "ARCHITECTURE.md",
     "CONTRIBUTING.md",
     "docs/operations.md",
+    "docs/security.md",
+    "docs/compatibility.md",
     "examples/README.md",
 )
 BLOCK_SECONDS_MAX = 60
@@ -81,12 +83,15 @@ def test_python_blocks_run_in_order_and_print_what_they_promise(
 
 
 @pytest.mark.process
-def test_shell_blocks_run(readme: str, base_port: int) -> None:
+def test_shell_blocks_run(readme: str, base_port: int, tmp_path: Path) -> None:
     """Every shell block but the two make commands runs as it stands and exits 0 (PL-12)."""
     commands = [b for b in blocks(readme, "sh") if not b.startswith("make ")]
-    assert len(commands) >= 1
+    assert len(commands) >= 2
+    admin = ",".join(f"127.0.0.1:{base_port + 200 + k}" for k in range(3))
     for command in commands:
         text = command.replace(".venv/bin/quorate", shlex.join(QUORATE))
+        text = text.replace("quorate-data", shlex.quote(str(tmp_path)))
+        text = f"export QUORATE_ADMIN={admin}\n{text}"
         assert run(["/bin/sh", "-euc", on_ports(text, base_port)]).strip()
 
 
@@ -136,3 +141,16 @@ def test_settings_on_the_operations_page_are_accepted(tmp_path: Path) -> None:
     settings = load_settings({}, {}, path)
     assert settings.node_id == 1
     assert len(settings.cluster) == 3
+
+
+def test_settings_of_the_security_page_are_accepted(tmp_path: Path) -> None:
+    """The TOML file that docs/security.md shows is one that a node takes."""
+    from quorate.node.sources import load_settings
+
+    text = (ROOT / "docs" / "security.md").read_text(encoding="utf-8")
+    (shown,) = blocks(text, "toml")
+    path = tmp_path / "quorate.toml"
+    path.write_text(shown)
+    tls = load_settings({"id": "1", "data": str(tmp_path)}, {}, path).tls
+    assert tls.peer_tls == "require"
+    assert tls.client_tls == "mutual"

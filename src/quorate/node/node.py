@@ -21,15 +21,22 @@ from typing import Any, NamedTuple
 
 from quorate import __version__
 from quorate.consensus.entry import Recovered
+from quorate.errors import QuorateError
 from quorate.node import process
 from quorate.node.admin import AdminPages
+from quorate.node.admin_cluster import ClusterPages, why_not
 from quorate.node.assemble import make_hello, make_server
+from quorate.node.beginning import Beginning, check_listed, located_by
 from quorate.node.client_listener import ClientBounds, ClientListener
 from quorate.node.clock import Clock
+from quorate.node.cluster_desk import ClusterDesk
 from quorate.node.disk_thread import DiskThread
 from quorate.node.driver import Driver
+from quorate.node.joining import Joiner
+from quorate.node.members import Members
 from quorate.node.peer_identity import PeerChecks
 from quorate.node.peer_network import PeerNetwork
+from quorate.node.security import Security
 from quorate.node.settings import NodeSettings
 from quorate.node.snapshot_thread import SnapshotThread
 from quorate.node.units import Address
@@ -53,23 +60,40 @@ class Node:
         settings: complete and checked.
         store: opened; the caller closes it.
         recovered: what the store held.
+        beginning: which cluster, and where this node listens for its members.
+        security: TLS, its files loaded.
         stop_with_stdin: stop when standard input ends.
+
+    Raises:
+        WrongDirectory: ``--cluster`` names strangers only.
     """
 
     def __init__(
-        self, settings: NodeSettings, store: Store, recovered: Recovered, *, stop_with_stdin: bool
+        self,
+        settings: NodeSettings,
+        store: Store,
+        recovered: Recovered,
+        beginning: Beginning,
+        security: Security,
+        *,
+        stop_with_stdin: bool,
     ) -> None:
         self._settings = settings
         self._store = store
         self._recovered_entries = len(recovered.entries)
+        self._security = security
         self._stop_with_stdin = stop_with_stdin
         self._loop = asyncio.get_running_loop()
         self._outcome: asyncio.Future[_Outcome] = self._loop.create_future()
         self._listeners: list[asyncio.Server] = []
         self._troubles = 0  # of sockets, outside any connection: no descriptors left, and so on
         clock = Clock()
-        server = make_server(settings, store, recovered, clock)
+        server = make_server(settings, store, recovered, beginning, clock)
         self._server = server
+        if words := check_listed(settings, beginning, server.configuration()):
+            _LOG.warning("%s", words)
+        beginning = located_by(beginning, settings.node_id, server.configuration())
+        self._beginning = beginning
         self._driver = driver = Driver(server, clock, self._broken)
         self._clients = ClientListener(server, driver.wake, _client_bounds(settings))
         post = self._loop.call_soon_threadsafe
@@ -77,22 +101,43 @@ class Node:
         self._snapshots = SnapshotThread(
             store, post, server, driver.wake, self._disk_failed, self._loop.call_later
         )
+        own = make_hello(settings, store, beginning)
+        self._desk = ClusterDesk(
+            server=server,
+            wake=driver.wake,
+            own=own,
+            founders=dict(beginning.founders),
+            directory_of=lambda node: dict(store.identity.peers).get(node),
+            status=self.status,
+            election_timeout_ms=settings.election_timeout_ms,
+            secured=security.peers.asking,
+        )
+        self._members = Members(
+            node_id=settings.node_id,
+            server=server,
+            beginning=beginning,
+            desk=self._desk,
+            joiner=Joiner(settings, own, self.status, self._not_joined, security.peers.asking),
+            removed=self._was_removed,
+        )
         self._peers = PeerNetwork(
             server=server,
             wake=driver.wake_if_due,
-            checks=PeerChecks(
-                make_hello(settings, store), frozenset(settings.peers), store.check_peer
-            ),
-            addresses=settings.peers,
+            checks=PeerChecks(own, store.check_peer),
+            addresses=self._members.addresses(),
             buffer_bytes_max=settings.peer_buffer_bytes_max,
             wrong_directory=self._wrong_directory,
+            answer=self._desk.answer,
+            security=security.peers,
         )
+        self._members.connect(self._peers)
         driver.connect(
             clients=self._clients,
             peers=self._peers,
             disk=self._disk,
             snapshots=self._snapshots,
             store=store,
+            membership=self._members,
         )
 
     async def run(self) -> int:
@@ -104,9 +149,12 @@ class Node:
         self._watch_signals()
         self._peers.start()
         self._driver.start()
+        self._security.start()
         self._say_hello()
+        self._members.start()
         outcome = await self._outcome
-        if outcome.exit_code == process.EXIT_CLEAN:
+        self._members.stop()
+        if outcome.exit_code in (process.EXIT_CLEAN, process.EXIT_REMOVED):
             _LOG.info("%s; stopping", outcome.words)
             await self._drain()
         else:
@@ -124,23 +172,41 @@ class Node:
             "version": __version__,
             "pid": os.getpid(),
             "data": str(settings.data),
-            "listen": str(settings.listen),
-            "peer_listen": str(settings.peer_listen),
-            "cluster": {str(node): str(address) for node, address in settings.cluster.items()},
+            "listen": str(settings.listen or "none"),
+            "client_tls_listen": str(settings.tls.client_tls_listen or "none"),
+            "tls": self._security.status(),
+            "peer_listen": str(self._beginning.peer_listen or ""),
+            "cluster_id": self._beginning.cluster_id.hex(),
+            "cluster": {
+                str(node): str(address) for node, address in sorted(self._desk.addresses().items())
+            },
             "incarnation": self._store.identity.incarnation,
             "linked": self._peers.linked(),
+            "peer_versions": self._peers.versions(),
         }
 
     # ---- start ---------------------------------------------------------------------------------
 
     async def _listen(self) -> None:
         settings = self._settings
-        if settings.peers:
-            await self._listen_on("--peer-listen", settings.peer_listen, self._peers.connect)
+        peer_listen = self._beginning.peer_listen
+        if peer_listen is not None:
+            await self._listen_on("--peer-listen", peer_listen, self._peers.connect)
         if settings.admin_listen is not None:
-            pages = AdminPages(self.status, self._server.is_serving)
-            await self._listen_on("--admin-listen", settings.admin_listen, pages.connect)
-        await self._listen_on("--listen", settings.listen, self._clients.connect)
+            refusal = why_not(settings.admin_changes, settings.admin_listen)
+            cluster = ClusterPages(self._desk.answer, refusal)
+            connect = AdminPages(self.status, self._server.is_serving, cluster).connect
+            admin = self._security.admin
+            await self._listen_on(
+                "--admin-listen", settings.admin_listen, admin.secure(connect) if admin else connect
+            )
+        clients, address = self._security.clients, settings.tls.client_tls_listen
+        if clients is not None and address is not None:
+            await self._listen_on(
+                "--client-tls-listen", address, clients.secure(self._clients.connect)
+            )
+        if settings.listen is not None:
+            await self._listen_on("--listen", settings.listen, self._clients.connect)
 
     async def _listen_on(
         self, flag: str, address: Address, connect: Callable[[], asyncio.Protocol]
@@ -159,6 +225,8 @@ class Node:
     def _watch_signals(self) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
             self._loop.add_signal_handler(number, self._signalled, signal.Signals(number).name)
+        if self._security.is_used:
+            self._loop.add_signal_handler(signal.SIGHUP, self._security.reload)
         if self._stop_with_stdin:
             self._loop.add_reader(sys.stdin.fileno(), self._stdin_ended)
 
@@ -168,10 +236,10 @@ class Node:
             "quorate %s serves %s in %d ms: data %s, peers %s, admin %s, start %d, "
             "%d entries recovered, loop %s",
             __version__,
-            settings.listen,
+            _client_addresses(settings),
             round(process.process_age_seconds() * 1000),
             settings.data,
-            settings.peer_listen if settings.peers else "none",
+            self._beginning.peer_listen or "none",
             settings.admin_listen or "none",
             self._store.identity.incarnation,
             self._recovered_entries,
@@ -202,6 +270,12 @@ class Node:
         self._driver.stop()
         self._finish(process.EXIT_DIRECTORY, words)
 
+    def _was_removed(self, words: str) -> None:
+        self._finish(process.EXIT_REMOVED, words)
+
+    def _not_joined(self, error: QuorateError) -> None:
+        self._finish(process.exit_code(error), str(error))
+
     def _durable(self, sequence: int) -> None:
         self._server.persisted(sequence)
         self._driver.wake_if_due()
@@ -230,7 +304,8 @@ class Node:
         deadline = self._loop.time() + self._settings.drain_timeout_ms / 1000
         for listener in self._listeners:
             listener.close()
-        if self._settings.peers and self._server.status()["role"] == "leader":
+        voters = set(self._server.configuration().voters)
+        if voters - {self._settings.node_id} and self._server.status()["role"] == "leader":
             self._server.transfer_leadership()
             self._driver.wake()
             await self._wait_until(self._is_succeeded, deadline)
@@ -252,7 +327,9 @@ class Node:
         return not self._server.status()["pending_bytes"] or self._is_without_quorum()
 
     def _is_without_quorum(self) -> bool:
-        return len(self._peers.linked()) + 1 <= len(self._settings.cluster) // 2
+        voters = set(self._server.configuration().voters)
+        reached = voters & {*self._peers.linked(), self._settings.node_id}
+        return len(reached) <= len(voters) // 2
 
     async def _wait_until(self, condition: Callable[[], bool], deadline: float) -> bool:
         while not condition():
@@ -263,6 +340,7 @@ class Node:
 
     def _close(self) -> None:
         self._driver.stop()
+        self._security.stop()
         self._peers.close()
         for listener in self._listeners:
             listener.close()
@@ -273,6 +351,12 @@ class Node:
 
 def _is_a_bug(error: BaseException) -> bool:
     return process.exit_code(error) == process.EXIT_INVARIANT
+
+
+def _client_addresses(settings: NodeSettings) -> str:
+    tls = settings.tls.client_tls_listen
+    found = [str(settings.listen)] if settings.listen is not None else []
+    return " and ".join(found + ([f"{tls} with TLS"] if tls is not None else []))
 
 
 def _client_bounds(settings: NodeSettings) -> ClientBounds:

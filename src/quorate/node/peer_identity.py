@@ -8,8 +8,12 @@ one stops with that reason: going on could make it vote twice, or forget what it
     refused                   | 2 | reason, utf-8      the dialler logs it and tries again later
     wrong directory           | 3 | reason, utf-8      the dialler stops
 
-Refuses to know: sockets. The memory of incarnations is this process's own; the memory of
-directory ids is on disk (``Store.check_peer``).
+A node that is no member of the configuration known here may still link, if it is of this cluster
+and says where it can be dialled: members change, and whoever was away meanwhile hears of it from
+nodes it does not know yet (Raft dissertation §4.2.2: requests are answered whoever sends them).
+
+Refuses to know: sockets, and who is a member. The memory of incarnations is this process's own;
+the memory of directory ids is on disk (``Store.check_peer``).
 """
 
 from __future__ import annotations
@@ -18,7 +22,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from quorate.errors import RemoteProtocolError, WrongDirectory
-from quorate.protocol.peer import Hello
+from quorate.protocol.peer import Hello, common_version
 
 CONTROL_CHANNEL = 255
 _WELCOME, _REFUSED, _WRONG_DIRECTORY = 1, 2, 3
@@ -63,7 +67,6 @@ class PeerChecks:
 
     Args:
         own: what this node says about itself.
-        members: ids of the other members.
         check_directory: remembers a peer's directory id durably; raises WrongDirectory when
             another one was remembered for that node.
     """
@@ -71,11 +74,9 @@ class PeerChecks:
     def __init__(
         self,
         own: Hello,
-        members: frozenset[int],
         check_directory: Callable[[int, bytes], None],
     ) -> None:
         self.own = own
-        self._members = members
         self._check_directory = check_directory
         self._newest: dict[int, tuple[int, int]] = {}  # node -> (incarnation, boot nonce)
 
@@ -92,17 +93,26 @@ class PeerChecks:
             RemoteProtocolError: the hello is malformed.
         """
         own = self.own
+        if common_version(own, hello) is None:
+            older, newer = sorted((own, hello), key=lambda one: one.version)
+            return Refusal(
+                f"node {hello.node_id} speaks {hello.versions} of the protocol between nodes, node "
+                f"{own.node_id} {own.versions}, and none is common: bring node {older.node_id} to "
+                f"a release that speaks {newer.versions}, by way of a release that speaks both if "
+                "it must not stop (docs/compatibility.md)",
+                is_final=False,
+            )
         if hello.cluster_id != own.cluster_id:
             return Refusal(
                 f"node {own.node_id} belongs to cluster {own.cluster_id[:8]}, node "
-                f"{hello.node_id} to {hello.cluster_id[:8]}: give every node the same --cluster",
+                f"{hello.node_id} to {hello.cluster_id[:8]}: start all nodes of a new cluster "
+                "with the same --cluster, and let later ones --join",
                 is_final=False,
             )
-        if hello.node_id not in self._members:
-            whose = "this node's own id" if hello.node_id == own.node_id else "no other member"
+        if hello.node_id == own.node_id:
             return Refusal(
-                f"node id {hello.node_id} is {whose} for node {own.node_id}: check --id and "
-                "--cluster; two nodes may have been given one id",
+                f"node id {hello.node_id} is this node's own id: check --id and --cluster; two "
+                "nodes may have been given one id",
                 is_final=False,
             )
         return self._judge_directory(hello) or self._judge_start(hello, linked)

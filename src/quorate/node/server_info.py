@@ -33,17 +33,20 @@ def make_server_info(
 
     def describe() -> ServerInfo:
         picture = status()
+        others = set(picture["voters"]) - {settings.node_id}
         synced = [
             member
             for member in picture["members"]
-            if member["active"] and member["match_index"] >= picture["commit_index"]
+            if member["node_id"] in others
+            and member["active"]
+            and member["match_index"] >= picture["commit_index"]
         ]
         return ServerInfo(
             mode=picture["mode"] if picture["serving"] else "",
             node_id=settings.node_id,
             version=__version__,
             uptime_ms=clock.now_ms() - started_ms,
-            peers=len(settings.peers),
+            peers=len(others),
             peers_synced=len(synced),
             configuration=configuration,
             environment=environment,
@@ -68,9 +71,15 @@ def _figures(picture: dict[str, Any]) -> dict[str, int | str]:
 
 
 def _configuration(settings: NodeSettings) -> dict[str, str]:
+    ports: dict[str, str] = {}
+    for name, address in (
+        ("clientPort", settings.listen),
+        ("secureClientPort", settings.tls.client_tls_listen),
+    ):
+        if address is not None:
+            ports |= {name: str(address.port), f"{name}Address": address.host}
     return {
-        "clientPort": str(settings.listen.port),
-        "clientPortAddress": settings.listen.host,
+        **ports,
         "dataDir": str(settings.data),
         "tickTime": str(settings.tick_ms),
         "maxClientCnxns": str(settings.connections_per_address_max),
