@@ -14,6 +14,9 @@ from quorate.consensus.entry import Recovered
 from quorate.consensus.membership import Configuration
 from quorate.errors import SettingsError
 
+DRIFT_BOUND_MAX = 2.0
+"""Clocks worse than this are of no use to anybody."""
+
 
 @dataclass(frozen=True, slots=True)
 class EngineSettings:
@@ -35,6 +38,10 @@ class EngineSettings:
         log_keep_entries: entries kept in memory behind a snapshot, so that a member that is only
             a little behind needs no snapshot.
         log_keep_bytes: the same in payload bytes; the smaller of the two bounds holds.
+        lease_reads: a leader answers linearizable reads without a round while it holds a lease.
+            Then losing a leader's process costs an election timeout: voters keep their promise.
+        clock_drift_bound: how many times as fast the fastest clock of the cluster runs as the
+            slowest, at most; a read by lease is right only if that is so (docs/reads.md).
         announce_at_once: a leader with nothing else to send tells the members of each commit at
             once. Off: on ``Announce``, with its next message, or with the next tick.
     """
@@ -49,6 +56,8 @@ class EngineSettings:
     log_keep_entries: int = 1000
     log_keep_bytes: int = 16 << 20
     announce_at_once: bool = True
+    lease_reads: bool = False
+    clock_drift_bound: float = 1.1
 
     def __post_init__(self) -> None:
         if self.heartbeat_ms < 1 or self.heartbeat_ms * 3 > self.election_timeout_ms:
@@ -60,6 +69,11 @@ class EngineSettings:
         spread_ms = self.election_timeout_spread_ms
         if spread_ms is not None and spread_ms < 0:
             raise SettingsError(f"election timeout spread {spread_ms} ms must not be negative")
+        if not 1 <= self.clock_drift_bound <= DRIFT_BOUND_MAX:
+            raise SettingsError(
+                f"the clock drift bound {self.clock_drift_bound} must be 1 to {DRIFT_BOUND_MAX}: "
+                "how many times as fast the fastest clock runs as the slowest"
+            )
 
 
 def create_engine(

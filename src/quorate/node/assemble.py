@@ -77,6 +77,8 @@ def _server_settings(settings: NodeSettings) -> ServerSettings:
             election_timeout_ms=settings.election_timeout_ms,
             heartbeat_ms=settings.heartbeat_ms,
             announce_at_once=False,
+            lease_reads=settings.reads == "lease",
+            clock_drift_bound=settings.clock_drift_bound,
         ),
         replica=ReplicaSettings(snapshot_bytes_min=settings.snapshot_every_bytes),
         service=ServiceSettings(
@@ -88,6 +90,7 @@ def _server_settings(settings: NodeSettings) -> ServerSettings:
             connections_per_address_max=(
                 settings.connections_per_address_max or settings.connections_max
             ),
+            fresh_reads=settings.reads != "local",
             super_digest=settings.super_digest,
         ),
     )

@@ -70,7 +70,7 @@ class Node:
         clock = Clock()
         server = make_server(settings, store, recovered, clock)
         self._server = server
-        self._driver = driver = Driver(server, clock, self._broken)
+        self._driver = driver = Driver(server, clock, self._broken, looks=settings.reads == "lease")
         self._clients = ClientListener(server, driver.wake, _client_bounds(settings))
         post = self._loop.call_soon_threadsafe
         self._disk = DiskThread(store.persist, post, self._durable, self._disk_failed)

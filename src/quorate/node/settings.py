@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from quorate.consensus.registry import DRIFT_BOUND_MAX
 from quorate.errors import SettingsError
 from quorate.node.units import (
     Address,
@@ -28,6 +29,7 @@ from quorate.node.units import (
 )
 
 LOG_LEVELS = ("debug", "info", "warning", "error")
+READS = ("local", "linearizable", "lease")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +67,25 @@ def _parse_log_level(text: str) -> str:
     if text.lower() not in LOG_LEVELS:
         raise SettingsError(f"{text!r} is no log level; choose one of {', '.join(LOG_LEVELS)}")
     return text.lower()
+
+
+def _parse_reads(text: str) -> str:
+    if text.lower() not in READS:
+        raise SettingsError(f"{text!r} is no way to read; choose one of {', '.join(READS)}")
+    return text.lower()
+
+
+def _parse_drift_bound(text: str) -> float:
+    try:
+        bound = float(text)
+    except ValueError:
+        raise SettingsError(f"{text!r} is no number; write for example 1.1") from None
+    if not 1 <= bound <= DRIFT_BOUND_MAX:
+        raise SettingsError(
+            f"{text} must be 1 to {DRIFT_BOUND_MAX}: how many times as fast the fastest clock of "
+            "the cluster runs as the slowest, at most"
+        )
+    return bound
 
 
 def _parse_super_digest(text: str) -> str:
@@ -121,6 +142,23 @@ SETTINGS: tuple[Setting, ...] = (
         "100ms",
         "TIME",
         "How often an idle leader speaks; at most a third of the election timeout.",
+    ),
+    Setting(
+        "reads",
+        "reads",
+        _parse_reads,
+        "local",
+        "MODE",
+        "local: what this node has; linearizable: never stale, one round to a majority for all "
+        "reads that wait; lease: never stale while clocks keep to --clock-drift-bound, no round.",
+    ),
+    Setting(
+        "clock_drift_bound",
+        "clock_drift_bound",
+        _parse_drift_bound,
+        "1.1",
+        "FACTOR",
+        "How many times as fast the fastest clock runs as the slowest, at most (--reads lease).",
     ),
     Setting(
         "drain_timeout",
@@ -213,6 +251,8 @@ class NodeSettings:
     tick_ms: int
     election_timeout_ms: int
     heartbeat_ms: int
+    reads: str
+    clock_drift_bound: float
     drain_timeout_ms: int
     snapshot_every_bytes: int
     segment_bytes: int

@@ -27,6 +27,10 @@ from quorate.simulation.world import Dice
 MS = 1_000
 SECOND = 1_000_000
 CHECKED_EVERY = 10
+READS_EVERY = 7
+"""Of so many seeds, one run has linearizable reads by rounds and one by leases."""
+LEASE_PERCENT = 123
+"""A clock drift bound that the drawn drift (a tenth faster, a tenth slower) keeps within."""
 SHARES_OF_KINDS = (0.1, 0.2, 0.4, 0.6)
 
 
@@ -40,6 +44,7 @@ class Wishes:
         clients: how many.
         duration_us: how long faults act.
         faults: kinds that may exist, see KINDS; None: all.
+        leases: whether reads are answered by leases; None: some runs.
     """
 
     workload: str = ""
@@ -47,6 +52,7 @@ class Wishes:
     clients: int = 4
     duration_us: int = 60 * SECOND
     faults: tuple[str, ...] | None = None
+    leases: bool | None = None
 
 
 class _Draft:
@@ -356,6 +362,9 @@ def draw_scenario(seed: int, wishes: Wishes, workload_of: Callable[[str], Worklo
         hints=0 if dice.chance(0.3) else 1,
         checked=1 if seed % CHECKED_EVERY == 0 else 0,
     )
+    by_lease = seed % READS_EVERY == READS_EVERY - 1 if wishes.leases is None else wishes.leases
+    if by_lease or seed % READS_EVERY == 0:
+        settings = replace(settings, fresh_reads=1, lease_percent=LEASE_PERCENT if by_lease else 0)
     scenario = Scenario(
         seed=seed,
         workload=name,

@@ -31,6 +31,7 @@ from quorate.consensus.raft.messages import (
     HeartbeatReply,
     InstallChunk,
     InstallReply,
+    LeasePromise,
     RaftMessage,
     ReadReply,
     ReadRequest,
@@ -61,6 +62,7 @@ _FIXED: tuple[tuple[int, type[Any], str, tuple[str, ...]], ...] = (
     (10, ReadReply, "QQQ", ("term", "number", "index")),
     (12, InstallReply, "QQQ?", ("term", "index", "next_offset", "is_done")),
     (13, TimeoutNow, "Q", ("term",)),
+    (14, LeasePromise, "QQI", ("term", "round", "length_ms")),
 )
 
 

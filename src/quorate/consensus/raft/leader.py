@@ -28,6 +28,7 @@ from quorate.consensus.raft.messages import (
     Heartbeat,
     HeartbeatReply,
     InstallReply,
+    LeasePromise,
     TimeoutNow,
 )
 from quorate.consensus.raft.state import RaftState, Role
@@ -52,6 +53,7 @@ def become_leader(state: RaftState) -> None:
             state.actives[member] = now
     state.peers.extend(state.progress[member] for member in sorted(state.progress))
     state.matches[node_id] = state.durable_index
+    state.lease.begin_term()
     state.term_start_index = following
     state.is_heartbeat_due = True
     state.heartbeat_deadline_ms = now + state.settings.heartbeat_ms
@@ -290,6 +292,19 @@ def on_heartbeat_reply(state: RaftState, sender: int, message: HeartbeatReply) -
         reads.release_confirmed(state)
 
 
+def on_lease_promise(state: RaftState, sender: int, message: LeasePromise) -> None:
+    """The same, and the member votes for nobody for a while."""
+    on_heartbeat_reply(state, sender, HeartbeatReply(message.term, message.round))
+    if sender not in state.progress or message.round > state.round:
+        return
+    if message.length_ms < state.settings.election_timeout_ms:
+        state.ignore("promise shorter than a lease: its election timeout is not ours")
+        return
+    if state.promised.get(sender, 0) < message.round:
+        state.promised[sender] = message.round
+        reads.renew_lease(state)
+
+
 def on_durable(state: RaftState) -> None:
     """Our own disk has more: count ourselves."""
     if state.matches[state.node_id] < state.durable_index:
@@ -352,6 +367,7 @@ def hand_over_if_ready(state: RaftState) -> None:
     if state.is_transfer_sent or state.progress[target].match_index != state.log.last_index:
         return
     state.is_transfer_sent = True
+    state.lease.bar()  # whoever is told to campaign is promised nothing, however late it hears
     state.send(target, TimeoutNow(state.term))
 
 

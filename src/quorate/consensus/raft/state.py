@@ -37,6 +37,7 @@ from quorate.consensus.membership import Configuration
 from quorate.consensus.progress import Progress
 from quorate.consensus.quorum import Quorum
 from quorate.consensus.raft.codec import decode_hard_state, encode_hard_state
+from quorate.consensus.raft.leases import Lease, Promise, lease_ms
 from quorate.consensus.raft.messages import Append, RaftMessage, ReadReply
 from quorate.consensus.registry import EngineSettings
 from quorate.errors import CorruptData, InvariantBroken
@@ -133,6 +134,8 @@ class RaftState:
         self.reset_election_timer()
         if self.configuration.voters == (node_id,) and not self.configuration.outgoing:
             self.election_deadline_ms = now_ms  # nobody to wait for, nobody to disturb
+        else:
+            self.promise.give()  # an earlier life of this process may have promised
 
     # ---- start ---------------------------------------------------------------------------------
 
@@ -148,6 +151,8 @@ class RaftState:
         self.is_campaign_forced = False
         self.election_timeout_ms = 0
         self.election_deadline_ms = 0
+        promised_ms = self.settings.election_timeout_ms if self.settings.lease_reads else 0
+        self.promise = Promise(promised_ms, now_ms)
 
     def _init_following(self) -> None:
         """As a follower: what the leader of this term has shown us."""
@@ -176,6 +181,13 @@ class RaftState:
         self.transfer_target = 0
         self.transfer_deadline_ms = 0
         self.is_transfer_sent = False
+        settings = self.settings
+        self.lease = Lease(
+            lease_ms(settings.election_timeout_ms, settings.clock_drift_bound)
+            if settings.lease_reads
+            else 0
+        )
+        self.promised: dict[int, int] = {}  # node -> latest round it echoed with a promise
 
     def _recover(self, recovered: Recovered) -> None:
         """Take over what the disk held; a snapshot's index is committed and applied."""
@@ -316,6 +328,8 @@ class RaftState:
         self.matches.clear()
         self.actives.clear()
         self.rounds.clear()
+        self.promised.clear()
+        self.lease.begin_term()
         self.is_heartbeat_due = False
         self.is_announce_due = False
         self.is_term_committed = False
@@ -383,6 +397,7 @@ class RaftState:
         assert index > self.configurations[-1][0], "configurations come in log order"
         self.configurations.append((index, configuration))
         self.quorum = Quorum(configuration)
+        self.lease.drop()  # it was given by another quorum
 
     def compact(self, to: int) -> None:
         """Forget the log up to ``to``, which a durable snapshot covers."""

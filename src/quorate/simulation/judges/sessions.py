@@ -37,6 +37,10 @@ _DIGITS: Final = 10
 class SessionJudge:
     """Witness of all clients of one run.
 
+    Args:
+        log: the account of what happened.
+        is_fresh: every read must be linearizable.
+
     Attributes:
         log: the account of what happened.
         requests: all that were sent, in order.
@@ -46,8 +50,9 @@ class SessionJudge:
         refused: how many times a session was refused.
     """
 
-    def __init__(self, log: TreeLog) -> None:
+    def __init__(self, log: TreeLog, *, is_fresh: bool = False) -> None:
         self.log = log
+        self._is_fresh = is_fresh
         self.requests: list[Request] = []
         self.positions = 0
         self.shown = 0
@@ -116,6 +121,8 @@ class SessionJudge:
             self.ended_sessions_are_silent(session, repr(request), reply.zxid)
         if verb in READS:
             self.reads_show_the_tree_at_their_zxid(request, reply)
+            if self._is_fresh:
+                self.answers_are_newer_than_what_was_shown(request, reply)
             return
         self.answers_are_newer_than_what_was_shown(request, reply)
         if verb in WRITES:
@@ -174,7 +181,10 @@ class SessionJudge:
 
     @safety("Herlihy & Wing 1990; acceptance ZK-2")
     def answers_are_newer_than_what_was_shown(self, request: Request, reply: Reply) -> str | None:
-        """A write or sync takes effect after everything that anybody was shown before it began."""
+        """A write or sync takes effect after everything that anybody was shown before it began.
+
+        So does a read where reads are linearizable.
+        """
         outcome = request.outcome
         happened = outcome is not None and outcome.happened
         oldest = request.floor + happened

@@ -1,7 +1,6 @@
 """All mutants by name: the only place that knows which exist.
 
 Not among them, and why:
-    * lease reads without a bound on clock drift: there are no lease reads
     * learners that are counted, changes of membership: a simulated cluster's voters are fixed
     * leading on without a majority (check-quorum), forgetting a live leader (stickiness), taking
       over a pre-vote's term, proposals during a hand-over: they cost time and never an answer;
@@ -15,6 +14,7 @@ from quorate.simulation.mutants import (
     commits,
     disks,
     elections,
+    leases,
     logs,
     reads,
     replicas,
@@ -28,6 +28,7 @@ GROUPS: tuple[Group, ...] = (
     logs.GROUP,
     commits.GROUP,
     reads.GROUP,
+    leases.GROUP,
     snapshots.GROUP,
     replicas.GROUP,
     disks.GROUP,

@@ -83,6 +83,7 @@ class Mutant(NamedTuple):
         workload: what its runs run; nothing else can show it, or shows it sooner.
         faults: kinds that its runs draw from; None: all. Given where the events that must meet
             are rare, and the mutant's entry says which.
+        leases: whether its runs answer reads by leases; None: some do.
     """
 
     name: str
@@ -91,10 +92,16 @@ class Mutant(NamedTuple):
     patch: Patch
     workload: str
     faults: tuple[str, ...] | None = None
+    leases: bool | None = None
 
     def wishes(self, duration_us: int) -> Wishes:
         """What its runs are like."""
-        return Wishes(workload=self.workload, duration_us=duration_us, faults=self.faults)
+        return Wishes(
+            workload=self.workload,
+            duration_us=duration_us,
+            faults=self.faults,
+            leases=self.leases,
+        )
 
     @contextmanager
     def applied(self) -> Iterator[None]:
@@ -110,12 +117,14 @@ class Group:
     Attributes:
         title: the subject, for reports.
         workload: what their runs run.
+        leases: whether these answer reads by leases; None: some do.
         mutants: what was registered.
     """
 
-    def __init__(self, title: str, workload: str = "cells") -> None:
+    def __init__(self, title: str, workload: str = "cells", *, leases: bool | None = None) -> None:
         self.title = title
         self.workload = workload
+        self.leases = leases
         self.mutants: list[Mutant] = []
 
     def mutant(
@@ -127,7 +136,9 @@ class Group:
             removes = " ".join((patch.__doc__ or "").split())
             assert removes, f"{patch.__name__} does not say which rule it removes"
             name = patch.__name__.replace("_", "-")
-            self.mutants.append(Mutant(name, removes, source, patch, self.workload, faults))
+            self.mutants.append(
+                Mutant(name, removes, source, patch, self.workload, faults, self.leases)
+            )
             return patch
 
         return register

@@ -1,6 +1,7 @@
 """The history of a tree's clients, for the linearizability checker: what they asked and were told.
 
-Only what must be linearizable is in it: writes, and reads behind a sync. A multi becomes one
+Only what must be linearizable is in it: writes, and reads behind a sync, or all reads where they
+are asked to be. A multi becomes one
 operation for each of its parts, all at the same time; that is weaker than the truth and lets each
 path be searched alone. Paths where a znode was ever ephemeral are left out, because sessions end
 without a call; ``judges/sessions.py`` judges those by their zxids.
@@ -28,12 +29,15 @@ _PROCESSES: Final = 1_000_000
 _LANES: Final = 1_000
 
 
-def history_of(requests: Iterable[Request], last: Iterable[Operation]) -> History:
+def history_of(
+    requests: Iterable[Request], last: Iterable[Operation], *, is_fresh: bool = False
+) -> History:
     """The history of these requests, by the order of their calls.
 
     Args:
         requests: all that were sent.
         last: reads of what each replica holds in the end.
+        is_fresh: every read must be linearizable.
     """
     sent = list(requests)
     volatile = {
@@ -43,7 +47,7 @@ def history_of(requests: Iterable[Request], last: Iterable[Operation]) -> Histor
     for request in sent:
         operations += [
             operation
-            for operation in _operations(request)
+            for operation in _operations(request, is_fresh=is_fresh)
             if not _is_below(operation.key.encode(), volatile)
         ]
     operations.sort(key=lambda operation: operation.invoked)
@@ -61,7 +65,7 @@ def _is_below(path: bytes, volatile: set[bytes]) -> bool:
     return any(path.startswith(each) for each in sorted(volatile))
 
 
-def _operations(request: Request) -> Iterator[Operation]:
+def _operations(request: Request, *, is_fresh: bool) -> Iterator[Operation]:
     ask, reply = request.ask, request.reply
     if ask.verb in WRITES:
         if ask.flags & (EPHEMERAL | SEQUENTIAL) or ask.verb == "close":
@@ -77,14 +81,14 @@ def _operations(request: Request) -> Iterator[Operation]:
             if ask.verb == "set" and result is None:
                 result = reply.stat().version
             yield _operation(request, ask, result)
-    elif request.sync is not None and reply is not None and ask.verb in ("get", "exists"):
+    elif (request.sync or is_fresh) and reply is not None and ask.verb in ("get", "exists"):
         if reply.error:
             result = "no-node" if ask.verb == "get" else None
         elif ask.verb == "get":
             result = (_text(reply.data()), reply.stat().version)
         else:
             result = reply.stat().version
-        yield _operation(request, ask, result, request.sync.invoked)
+        yield _operation(request, ask, result, request.sync.invoked if request.sync else 0)
 
 
 def _parts(request: Request) -> Iterator[Operation]:
