@@ -115,7 +115,10 @@ class Digest:
             total -= old
             session = sessions.get(session_id)
             if session is not None:
-                session.folded = hash_record(encode_session(session))
+                record = encode_session(session)
+                if session.results is not None:
+                    record += session.results.digest_record()
+                session.folded = hash_record(record)
                 total += session.folded
         self.znodes.clear()
         self.sessions.clear()

@@ -24,6 +24,7 @@ from quorate.protocol.jute import INT, Reader
 from quorate.protocol.zookeeper import REPLY_HEADER, REPLY_SIZE, STAT, ErrorCode, OpCode
 from quorate.tree.acl import OPEN_ACL, Acl, Entry, read_acl
 from quorate.tree.multi import apply_multi, read_create, read_multi
+from quorate.tree.once import once_handler
 from quorate.tree.reads import encode_stat_reply
 from quorate.tree.refused import Refused
 from quorate.tree.state import State, Transaction
@@ -201,4 +202,5 @@ HANDLERS: Final[dict[int, Handler]] = {
     OpCode.MULTI: apply_multi_request,
     OpCode.CLOSE_SESSION: apply_close_session,
 }
+HANDLERS[OpCode.ONCE] = once_handler(HANDLERS)
 """By opcode. Whatever is not here is UNIMPLEMENTED as a write (``check`` alone, for instance)."""

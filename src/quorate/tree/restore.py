@@ -16,6 +16,7 @@ from quorate.protocol.jute import Reader
 from quorate.tree.acl import OPEN_ACL, intern_acl, read_acl
 from quorate.tree.digest import decode_session
 from quorate.tree.paths import is_valid_path, parent_of
+from quorate.tree.results import decode_results
 from quorate.tree.snapshot import (
     BLOCK,
     BLOCK_SIZE_MAX,
@@ -23,9 +24,11 @@ from quorate.tree.snapshot import (
     HEAD,
     KIND_END,
     KIND_HEAD,
+    KIND_RESULTS,
     KIND_SESSIONS,
     KIND_ZNODES,
     MAGIC,
+    RESULTS_COUNT,
     VERSION,
 )
 from quorate.tree.state import ROOT, UNDELETABLE, State
@@ -46,6 +49,7 @@ def restore_state(state: State, chunks: Iterable[bytes]) -> None:
     """
     state.reset()
     expected: tuple[int, int] | None = None
+    with_results = 0
     is_begun = False
     offset = 0
     for offset, payload in _read_blocks(chunks):
@@ -58,6 +62,8 @@ def restore_state(state: State, chunks: Iterable[bytes]) -> None:
                 is_begun = True
             elif kind == KIND_SESSIONS:
                 _read_sessions(state, payload)
+            elif kind == KIND_RESULTS:
+                with_results = _read_results(state, payload)
             elif kind == KIND_ZNODES:
                 _read_znodes(state, payload)
             elif kind == KIND_END:
@@ -70,6 +76,10 @@ def restore_state(state: State, chunks: Iterable[bytes]) -> None:
     if expected != found:
         reason = "it is cut off" if expected is None else f"expected {expected}, found {found}"
         raise CorruptData(_NAME, offset, f"{reason} (znodes, sessions); use another snapshot")
+    found_results = sum(each.results is not None for each in state.sessions.values())
+    if with_results != found_results:
+        reason = f"results of {found_results} sessions of {with_results}; use another snapshot"
+        raise CorruptData(_NAME, offset, reason)
     try:
         _link(state)
     except _Damaged as damage:
@@ -120,6 +130,19 @@ def _read_sessions(state: State, payload: bytes) -> None:
             raise _Damaged(f"session 0x{session.session_id:x} comes twice")
         state.sessions[session.session_id] = session
         state.digest_notes.sessions[session.session_id] = 0
+
+
+def _read_results(state: State, payload: bytes) -> int:
+    """Read answers that sessions may still ask for; how many sessions have some altogether."""
+    (count,) = RESULTS_COUNT.unpack_from(payload, 1)
+    at = 1 + RESULTS_COUNT.size
+    while at < len(payload):
+        session_id, results, at = decode_results(payload, at)
+        session = state.sessions.get(session_id)
+        if session is None or session.results is not None:
+            raise _Damaged(f"results of session 0x{session_id:x} come twice or of no session")
+        session.results = results
+    return int(count)
 
 
 def _read_znodes(state: State, payload: bytes) -> None:
