@@ -62,6 +62,7 @@ class RunSettings:
         fresh_reads: 1: all reads of a tree's clients are linearizable; of cells they always are.
         lease_percent: 0: no leases; else reads are answered by leases whose clock drift bound is
             this many hundredths.
+        once_percent: how many writes of a tree's clients are asked for exactly once.
         checked: 1: the engine's own invariants, with deltas, are checked around every step.
     """
 
@@ -74,6 +75,7 @@ class RunSettings:
     hints: int = 1
     fresh_reads: int = 0
     lease_percent: int = 0
+    once_percent: int = 0
     checked: int = 0
 
 

@@ -16,6 +16,7 @@ from quorate.simulation.mutants import (
     elections,
     leases,
     logs,
+    once,
     reads,
     replicas,
     sessions,
@@ -33,6 +34,7 @@ GROUPS: tuple[Group, ...] = (
     replicas.GROUP,
     disks.GROUP,
     sessions.GROUP,
+    once.GROUP,
 )
 _MUTANTS = {mutant.name: mutant for group in GROUPS for mutant in group.mutants}
 assert len(_MUTANTS) == sum(len(group.mutants) for group in GROUPS), "two mutants share a name"

@@ -84,6 +84,7 @@ class Mutant(NamedTuple):
         faults: kinds that its runs draw from; None: all. Given where the events that must meet
             are rare, and the mutant's entry says which.
         leases: whether its runs answer reads by leases; None: some do.
+        once: whether clients in its runs ask for writes exactly once; None: some do.
     """
 
     name: str
@@ -93,6 +94,7 @@ class Mutant(NamedTuple):
     workload: str
     faults: tuple[str, ...] | None = None
     leases: bool | None = None
+    once: bool | None = None
 
     def wishes(self, duration_us: int) -> Wishes:
         """What its runs are like."""
@@ -101,6 +103,7 @@ class Mutant(NamedTuple):
             duration_us=duration_us,
             faults=self.faults,
             leases=self.leases,
+            once=self.once,
         )
 
     @contextmanager
@@ -118,13 +121,22 @@ class Group:
         title: the subject, for reports.
         workload: what their runs run.
         leases: whether these answer reads by leases; None: some do.
+        once: whether their clients ask for writes exactly once; None: some do.
         mutants: what was registered.
     """
 
-    def __init__(self, title: str, workload: str = "cells", *, leases: bool | None = None) -> None:
+    def __init__(
+        self,
+        title: str,
+        workload: str = "cells",
+        *,
+        leases: bool | None = None,
+        once: bool | None = None,
+    ) -> None:
         self.title = title
         self.workload = workload
         self.leases = leases
+        self.once = once
         self.mutants: list[Mutant] = []
 
     def mutant(
@@ -137,7 +149,16 @@ class Group:
             assert removes, f"{patch.__name__} does not say which rule it removes"
             name = patch.__name__.replace("_", "-")
             self.mutants.append(
-                Mutant(name, removes, source, patch, self.workload, faults, self.leases)
+                Mutant(
+                    name=name,
+                    removes=removes,
+                    source=source,
+                    patch=patch,
+                    workload=self.workload,
+                    faults=faults,
+                    leases=self.leases,
+                    once=self.once,
+                )
             )
             return patch
 

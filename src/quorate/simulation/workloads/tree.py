@@ -219,6 +219,7 @@ class TreeWorkload:
             "sessions": len(self.log.ended) + len(self.log.sessions),
             "expired": self.log.expired,
             "refused": self.witness.refused,
+            "again": self.witness.again,
             "undecided": self._undecided,
         }
 

@@ -25,6 +25,7 @@ _REFUSALS: Final = {
     ErrorCode.BAD_VERSION: "bad-version",
     ErrorCode.NOT_EMPTY: "not-empty",
 }
+_TOO_LATE: Final = (ErrorCode.SESSION_EXPIRED, ErrorCode.SESSION_MOVED)
 _PROCESSES: Final = 1_000_000
 _LANES: Final = 1_000
 
@@ -67,13 +68,15 @@ def _is_below(path: bytes, volatile: set[bytes]) -> bool:
 
 def _operations(request: Request, *, is_fresh: bool) -> Iterator[Operation]:
     ask, reply = request.ask, request.reply
+    if request.serial and reply is not None and reply.error in _TOO_LATE:
+        reply = None  # of a copy; what became of the command is not said
     if ask.verb in WRITES:
         if ask.flags & (EPHEMERAL | SEQUENTIAL) or ask.verb == "close":
             return
         if reply is None:
             for part in ask.parts or (ask,):
                 if part.verb != "check":
-                    yield _operation(request, part, None)
+                    yield _operation(request, part, None, is_unknown=True)
         elif ask.verb == "multi":
             yield from _parts(request)
         elif reply.error == 0 or reply.error in _REFUSALS:
@@ -104,7 +107,9 @@ def _parts(request: Request) -> Iterator[Operation]:
             yield _operation(request, part._replace(verb="exists"), part.version)
 
 
-def _operation(request: Request, ask: Ask, result: Any, invoked: int = 0) -> Operation:
+def _operation(
+    request: Request, ask: Ask, result: Any, invoked: int = 0, *, is_unknown: bool = False
+) -> Operation:
     argument: Any = None
     if ask.verb == "create":
         argument = _text(ask.value)
@@ -120,7 +125,7 @@ def _operation(request: Request, ask: Ask, result: Any, invoked: int = 0) -> Ope
         argument,
         result,
         invoked or request.invoked,
-        request.returned or UNKNOWN_RETURN,
+        UNKNOWN_RETURN if is_unknown else request.returned or UNKNOWN_RETURN,
         request.invoked_us * 1000,
         request.returned_us * 1000,
     )
