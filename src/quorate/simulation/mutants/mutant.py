@@ -83,6 +83,7 @@ class Mutant(NamedTuple):
         workload: what its runs run; nothing else can show it, or shows it sooner.
         faults: kinds that its runs draw from; None: all. Given where the events that must meet
             are rare, and the mutant's entry says which.
+        clients: how many act at the same time.
         leases: whether its runs answer reads by leases; None: some do.
         once: whether clients in its runs ask for writes exactly once; None: some do.
     """
@@ -93,6 +94,7 @@ class Mutant(NamedTuple):
     patch: Patch
     workload: str
     faults: tuple[str, ...] | None = None
+    clients: int = 4
     leases: bool | None = None
     once: bool | None = None
 
@@ -102,6 +104,7 @@ class Mutant(NamedTuple):
             workload=self.workload,
             duration_us=duration_us,
             faults=self.faults,
+            clients=self.clients,
             leases=self.leases,
             once=self.once,
         )
@@ -140,7 +143,7 @@ class Group:
         self.mutants: list[Mutant] = []
 
     def mutant(
-        self, source: str, faults: tuple[str, ...] | None = None
+        self, source: str, faults: tuple[str, ...] | None = None, clients: int = 4
     ) -> Callable[[Patch], Patch]:
         """Register a patch: its name is the mutant's, its docstring the rule that it removes."""
 
@@ -156,6 +159,7 @@ class Group:
                     patch=patch,
                     workload=self.workload,
                     faults=faults,
+                    clients=clients,
                     leases=self.leases,
                     once=self.once,
                 )
