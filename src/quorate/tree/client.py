@@ -192,6 +192,17 @@ class Client:
         if self.held or not self._admit(kind, frames, desk):
             self.held.append((kind, frames))
 
+    @property
+    def may_wait(self) -> bool:
+        """A read that must be fresh may join a read point at once."""
+        return self.is_fresh and not self.held and self.session is not None
+
+    def wait_for(self, frame: bytes, token: int) -> None:
+        """Let a read wait for a read point: ``take_in``, for the common case."""
+        self.outstanding_bytes += len(frame)
+        self.pending.append((_FRESH, _READ, frame, token))
+        self.reads += 1
+
     def begin_apply(self, desk: Desk) -> Pending | None:
         """The log reached the next request that waits for it: answer what is due before it.
 
@@ -211,8 +222,19 @@ class Client:
     def advance(self, desk: Desk) -> None:
         """Something was waited for and has come: answer and admit what can be."""
         pending, held = self.pending, self.held
-        while pending and self._can_answer(pending[0], desk):
-            self._answer_head(desk)
+        while pending:
+            due, kind, frames, number = pending[0]
+            if due is _FRESH:  # written out: many reads are released at once
+                if self.full or desk.is_waiting(number):
+                    break
+                pending.popleft()
+                self.reads -= 1
+                self.outstanding_bytes -= len(frames)
+                desk.answer(self, kind, frames)
+            elif self._can_answer(pending[0], desk):
+                self._answer_head(desk)
+            else:
+                break
         while held:
             kind, frames = held[0]
             if not self._admit(kind, frames, desk):

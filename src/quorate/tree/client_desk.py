@@ -150,6 +150,8 @@ class ClientDesk:
                 return
             if kind is _READ and client.is_idle:
                 self.answer(client, kind, piece)
+            elif kind is _READ and client.may_wait:
+                client.wait_for(piece, self.join_read_point(client))
             elif kind in _BEFORE_SESSION:
                 self._take_opening(client, kind, piece)
             else:
