@@ -41,9 +41,9 @@ from quorate.tree.service_settings import ServiceSettings
 
 TIMEOUT_MS = 500
 LEASES = EngineSettings(
-    election_timeout_ms=TIMEOUT_MS, heartbeat_ms=100, lease_reads=True, clock_drift_bound=1.1
+    election_timeout_ms=TIMEOUT_MS, heartbeat_ms=100, lease_reads=True, clock_drift_percent=110
 )
-LEASE_MS = leases.lease_ms(TIMEOUT_MS, 1.1)
+LEASE_MS = leases.lease_ms(TIMEOUT_MS, 110)
 
 
 def leased(voters: int = 3) -> RaftCluster:
@@ -461,10 +461,10 @@ def test_heartbeats_alone_keep_the_lease() -> None:
 
 DRIFT_PPM = 100_000
 """A tenth too slow on the leader, a tenth too fast elsewhere: a factor of 1.22 between them."""
-WITHIN, BEYOND = 1.23, 1.0
+WITHIN, BEYOND = 123, 100
 
 
-def history_under_drift(seed: int, drift_bound: float) -> History:
+def history_under_drift(seed: int, drift_percent: int) -> History:
     """One key, read by lease through a slow leader that is cut off, written on the fast side.
 
     The history begins shortly before the cut, so that the search is short.
@@ -474,7 +474,7 @@ def history_under_drift(seed: int, drift_bound: float) -> History:
         election_timeout_spread_ms=10,
         heartbeat_ms=50,
         lease_reads=True,
-        clock_drift_bound=drift_bound,
+        clock_drift_percent=drift_percent,
     )
     settings = ServerSettings(
         engine=engine,

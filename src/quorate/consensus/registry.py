@@ -14,7 +14,8 @@ from quorate.consensus.entry import Recovered
 from quorate.consensus.membership import Configuration
 from quorate.errors import SettingsError
 
-DRIFT_BOUND_MAX = 2.0
+DRIFT_PERCENT_MIN = 100
+DRIFT_PERCENT_MAX = 200
 """Clocks worse than this are of no use to anybody."""
 
 
@@ -40,8 +41,9 @@ class EngineSettings:
         log_keep_bytes: the same in payload bytes; the smaller of the two bounds holds.
         lease_reads: a leader answers linearizable reads without a round while it holds a lease.
             Then losing a leader's process costs an election timeout: voters keep their promise.
-        clock_drift_bound: how many times as fast the fastest clock of the cluster runs as the
-            slowest, at most; a read by lease is right only if that is so (docs/reads.md).
+        clock_drift_percent: the clock drift bound: how fast the fastest clock of the cluster
+            runs, at most, in hundredths of the slowest one's speed; a read by lease is right only
+            if that is so (docs/reads.md).
         announce_at_once: a leader with nothing else to send tells the members of each commit at
             once. Off: on ``Announce``, with its next message, or with the next tick.
     """
@@ -57,7 +59,7 @@ class EngineSettings:
     log_keep_bytes: int = 16 << 20
     announce_at_once: bool = True
     lease_reads: bool = False
-    clock_drift_bound: float = 1.1
+    clock_drift_percent: int = 110
 
     def __post_init__(self) -> None:
         if self.heartbeat_ms < 1 or self.heartbeat_ms * 3 > self.election_timeout_ms:
@@ -69,10 +71,10 @@ class EngineSettings:
         spread_ms = self.election_timeout_spread_ms
         if spread_ms is not None and spread_ms < 0:
             raise SettingsError(f"election timeout spread {spread_ms} ms must not be negative")
-        if not 1 <= self.clock_drift_bound <= DRIFT_BOUND_MAX:
+        if not DRIFT_PERCENT_MIN <= self.clock_drift_percent <= DRIFT_PERCENT_MAX:
             raise SettingsError(
-                f"the clock drift bound {self.clock_drift_bound} must be 1 to {DRIFT_BOUND_MAX}: "
-                "how many times as fast the fastest clock runs as the slowest"
+                f"the clock drift bound {self.clock_drift_percent} must be {DRIFT_PERCENT_MIN} to "
+                f"{DRIFT_PERCENT_MAX} percent: the fastest clock's speed against the slowest's"
             )
 
 

@@ -78,7 +78,7 @@ def _server_settings(settings: NodeSettings) -> ServerSettings:
             heartbeat_ms=settings.heartbeat_ms,
             announce_at_once=False,
             lease_reads=settings.reads == "lease",
-            clock_drift_bound=settings.clock_drift_bound,
+            clock_drift_percent=settings.clock_drift_percent,
         ),
         replica=ReplicaSettings(snapshot_bytes_min=settings.snapshot_every_bytes),
         service=ServiceSettings(

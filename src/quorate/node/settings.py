@@ -12,12 +12,13 @@ Invariants:
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from quorate.consensus.registry import DRIFT_BOUND_MAX
+from quorate.consensus.registry import DRIFT_PERCENT_MAX, DRIFT_PERCENT_MIN
 from quorate.errors import SettingsError
 from quorate.node.units import (
     Address,
@@ -75,17 +76,18 @@ def _parse_reads(text: str) -> str:
     return text.lower()
 
 
-def _parse_drift_bound(text: str) -> float:
+def _parse_drift_percent(text: str) -> int:
+    """A factor such as 1.1 as hundredths, rounded up: a larger bound is the safer one."""
     try:
-        bound = float(text)
-    except ValueError:
+        percent = math.ceil(round(float(text) * 100, 6))
+    except (ValueError, OverflowError):
         raise SettingsError(f"{text!r} is no number; write for example 1.1") from None
-    if not 1 <= bound <= DRIFT_BOUND_MAX:
+    if not DRIFT_PERCENT_MIN <= percent <= DRIFT_PERCENT_MAX:
         raise SettingsError(
-            f"{text} must be 1 to {DRIFT_BOUND_MAX}: how many times as fast the fastest clock of "
-            "the cluster runs as the slowest, at most"
+            f"{text} must be {DRIFT_PERCENT_MIN / 100} to {DRIFT_PERCENT_MAX / 100}: how many "
+            "times as fast the fastest clock of the cluster runs as the slowest, at most"
         )
-    return bound
+    return percent
 
 
 def _parse_super_digest(text: str) -> str:
@@ -154,8 +156,8 @@ SETTINGS: tuple[Setting, ...] = (
     ),
     Setting(
         "clock_drift_bound",
-        "clock_drift_bound",
-        _parse_drift_bound,
+        "clock_drift_percent",
+        _parse_drift_percent,
         "1.1",
         "FACTOR",
         "How many times as fast the fastest clock runs as the slowest, at most (--reads lease).",
@@ -252,7 +254,7 @@ class NodeSettings:
     election_timeout_ms: int
     heartbeat_ms: int
     reads: str
-    clock_drift_bound: float
+    clock_drift_percent: int
     drain_timeout_ms: int
     snapshot_every_bytes: int
     segment_bytes: int

@@ -191,7 +191,7 @@ def apply_close_session(
     return _REPLY_PACK(REPLY_SIZE, xid, txn.zxid, 0) if with_reply else NO_REPLY
 
 
-HANDLERS: Final[dict[int, Handler]] = {
+_WRITES: Final[dict[int, Handler]] = {
     OpCode.SET_DATA: apply_set_data,
     OpCode.CREATE: apply_create,
     OpCode.CREATE2: apply_create2,
@@ -202,5 +202,5 @@ HANDLERS: Final[dict[int, Handler]] = {
     OpCode.MULTI: apply_multi_request,
     OpCode.CLOSE_SESSION: apply_close_session,
 }
-HANDLERS[OpCode.ONCE] = once_handler(HANDLERS)
+HANDLERS: Final[dict[int, Handler]] = {**_WRITES, OpCode.ONCE: once_handler(_WRITES)}
 """By opcode. Whatever is not here is UNIMPLEMENTED as a write (``check`` alone, for instance)."""

@@ -95,7 +95,6 @@ def test_a_lease_ends_before_the_promise_while_clocks_keep_to_the_bound(
     timeout_ms, percent, leader_speed, echo_us, offsets
 ):
     """By arithmetic: the first moment a voter may vote is after the last of the lease."""
-    bound = percent / 100
     voter_speed = leader_speed * percent // 100  # as fast as the bound allows
     million = 1_000_000
 
@@ -105,7 +104,7 @@ def test_a_lease_ends_before_the_promise_while_clocks_keep_to_the_bound(
     def voter_ms(at_us):
         return (at_us * voter_speed // million + offsets[1]) // 1000
 
-    length_ms = lease_ms(timeout_ms, bound)
+    length_ms = lease_ms(timeout_ms, percent)
     promised_ms = voter_ms(echo_us)
     free_us = echo_us  # the first time at which the voter's clock says that it may vote
     step = timeout_ms * 1000 * million // voter_speed

@@ -34,16 +34,16 @@ ROUNDING_MS: Final = 2
 """Both clocks are read in whole milliseconds: each reading may be up to one too old."""
 
 
-def lease_ms(election_timeout_ms: int, drift_bound: float) -> int:
+def lease_ms(election_timeout_ms: int, drift_percent: int) -> int:
     """How long a lease lasts on its leader's clock, in ms.
 
     Args:
         election_timeout_ms: what voters promise, on their clocks.
-        drift_bound: how many times as far the fastest clock of the cluster moves as the slowest,
-            at most, over an election timeout; 1.0 would be clocks that all run alike.
+        drift_percent: the drift bound: how far the fastest clock of the cluster moves while the
+            slowest moves by 100, at most, over an election timeout; 100: clocks that run alike.
     """
-    assert drift_bound >= 1
-    return max(0, int(election_timeout_ms / drift_bound) - ROUNDING_MS)
+    assert drift_percent >= 100
+    return max(0, election_timeout_ms * 100 // drift_percent - ROUNDING_MS)
 
 
 class Lease:

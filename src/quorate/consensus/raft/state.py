@@ -183,7 +183,7 @@ class RaftState:
         self.is_transfer_sent = False
         settings = self.settings
         self.lease = Lease(
-            lease_ms(settings.election_timeout_ms, settings.clock_drift_bound)
+            lease_ms(settings.election_timeout_ms, settings.clock_drift_percent)
             if settings.lease_reads
             else 0
         )
