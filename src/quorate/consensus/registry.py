@@ -44,6 +44,8 @@ class EngineSettings:
         clock_drift_percent: the clock drift bound: how fast the fastest clock of the cluster
             runs, at most, in hundredths of the slowest one's speed; a read by lease is right only
             if that is so (docs/reads.md).
+        catch_up_patience_ms: a new member that gets no further for so long ends the change that
+            would have added it.
         announce_at_once: a leader with nothing else to send tells the members of each commit at
             once. Off: on ``Announce``, with its next message, or with the next tick.
     """
@@ -57,6 +59,7 @@ class EngineSettings:
     snapshot_chunk_bytes: int = 256 << 10
     log_keep_entries: int = 1000
     log_keep_bytes: int = 16 << 20
+    catch_up_patience_ms: int = 30_000
     announce_at_once: bool = True
     lease_reads: bool = False
     clock_drift_percent: int = 110

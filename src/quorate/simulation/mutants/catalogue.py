@@ -16,6 +16,7 @@ from quorate.simulation.mutants import (
     elections,
     leases,
     logs,
+    membership,
     once,
     reads,
     replicas,
@@ -35,6 +36,7 @@ GROUPS: tuple[Group, ...] = (
     disks.GROUP,
     sessions.GROUP,
     once.GROUP,
+    membership.GROUP,
 )
 _MUTANTS = {mutant.name: mutant for group in GROUPS for mutant in group.mutants}
 assert len(_MUTANTS) == sum(len(group.mutants) for group in GROUPS), "two mutants share a name"

@@ -22,7 +22,7 @@ from inspect import getattr_static
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
-from quorate.simulation.plan import Wishes
+from quorate.simulation.plan import KINDS, MEMBERSHIP, Wishes
 
 _ABSENT = object()
 
@@ -81,8 +81,8 @@ class Mutant(NamedTuple):
         source: where it comes from.
         patch: takes it out.
         workload: what its runs run; nothing else can show it, or shows it sooner.
-        faults: kinds that its runs draw from; None: all. Given where the events that must meet
-            are rare, and the mutant's entry says which.
+        faults: kinds that its runs draw from; None: all but changes of members. Given where the
+            events that must meet are rare, and the mutant's entry says which.
         clients: how many act at the same time.
         leases: whether its runs answer reads by leases; None: some do.
         once: whether clients in its runs ask for writes exactly once; None: some do.
@@ -100,10 +100,11 @@ class Mutant(NamedTuple):
 
     def wishes(self, duration_us: int) -> Wishes:
         """What its runs are like."""
+        faults = self.faults or tuple(kind for kind in KINDS if kind != MEMBERSHIP)
         return Wishes(
             workload=self.workload,
             duration_us=duration_us,
-            faults=self.faults,
+            faults=faults,
             clients=self.clients,
             leases=self.leases,
             once=self.once,
@@ -123,6 +124,7 @@ class Group:
     Attributes:
         title: the subject, for reports.
         workload: what their runs run.
+        faults: what their runs draw from, unless a mutant says otherwise.
         leases: whether these answer reads by leases; None: some do.
         once: whether their clients ask for writes exactly once; None: some do.
         mutants: what was registered.
@@ -132,12 +134,14 @@ class Group:
         self,
         title: str,
         workload: str = "cells",
+        faults: tuple[str, ...] | None = None,
         *,
         leases: bool | None = None,
         once: bool | None = None,
     ) -> None:
         self.title = title
         self.workload = workload
+        self.faults = faults
         self.leases = leases
         self.once = once
         self.mutants: list[Mutant] = []
@@ -151,6 +155,7 @@ class Group:
             removes = " ".join((patch.__doc__ or "").split())
             assert removes, f"{patch.__name__} does not say which rule it removes"
             name = patch.__name__.replace("_", "-")
+            kinds = faults or self.faults
             self.mutants.append(
                 Mutant(
                     name=name,
@@ -158,7 +163,7 @@ class Group:
                     source=source,
                     patch=patch,
                     workload=self.workload,
-                    faults=faults,
+                    faults=kinds,
                     clients=clients,
                     leases=self.leases,
                     once=self.once,
