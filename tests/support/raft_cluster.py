@@ -17,6 +17,7 @@ from quorate.consensus.change import Change, MemberRole, NewMember
 from quorate.consensus.engine import (
     ChangeMembership,
     ChangeOutcome,
+    Clock,
     Effects,
     Event,
     Leadership,
@@ -307,6 +308,8 @@ class RaftCluster:
         """One event, then one turn; with an instant disk everything is confirmed at once."""
         node = self.nodes[node_id]
         self.step_only(node_id, event)
+        if self.settings.lease_reads:  # as drivers do: the clock is read after what came in
+            self.step_only(node_id, Clock(self.now_ms))
         self._turn(node)
         while self.instant_disk and node.is_up and node.pending:
             self.persist(node_id)

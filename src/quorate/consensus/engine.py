@@ -69,6 +69,15 @@ class Tick(NamedTuple):
     now_ms: int
 
 
+class Clock(NamedTuple):
+    """What the monotonic clock shows, read *after* every event stepped before this one came in.
+
+    No timer runs by it; a lease is judged by it. Whoever never looks gets no reads by leases.
+    """
+
+    now_ms: int
+
+
 class Received(NamedTuple):
     """A message of another node's engine arrived (perhaps late, twice or out of order)."""
 
@@ -167,6 +176,7 @@ class SnapshotRead(NamedTuple):
 
 Event: TypeAlias = (
     Tick
+    | Clock
     | Received
     | Propose
     | Persisted
@@ -301,6 +311,7 @@ class EngineStatistics(NamedTuple):
     durable_index: int
     peers: tuple[PeerStatistics, ...]  # empty unless leading
     ignored: dict[str, int]  # reason -> count of events and messages ignored
+    lease_until_ms: int = 0  # on this node's clock: reads need no round before; 0: no lease
     membership: MembershipStatistics = NO_MEMBERSHIP
 
 

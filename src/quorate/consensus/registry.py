@@ -14,6 +14,10 @@ from quorate.consensus.entry import Recovered
 from quorate.consensus.membership import Configuration
 from quorate.errors import SettingsError
 
+DRIFT_PERCENT_MIN = 100
+DRIFT_PERCENT_MAX = 200
+"""Clocks worse than this are of no use to anybody."""
+
 
 @dataclass(frozen=True, slots=True)
 class EngineSettings:
@@ -38,6 +42,11 @@ class EngineSettings:
         log_keep_entries: entries kept in memory behind a snapshot, so that a member that is only
             a little behind needs no snapshot.
         log_keep_bytes: the same in payload bytes; the smaller of the two bounds holds.
+        lease_reads: a leader answers linearizable reads without a round while it holds a lease.
+            Then losing a leader's process costs an election timeout: voters keep their promise.
+        clock_drift_percent: the clock drift bound: how fast the fastest clock of the cluster
+            runs, at most, in hundredths of the slowest one's speed; a read by lease is right only
+            if that is so (docs/reads.md).
         catch_up_patience_ms: a new member that gets no further for so long ends the change that
             would have added it.
         announce_at_once: a leader with nothing else to send tells the members of each commit at
@@ -56,6 +65,8 @@ class EngineSettings:
     log_keep_bytes: int = 16 << 20
     catch_up_patience_ms: int = 30_000
     announce_at_once: bool = True
+    lease_reads: bool = False
+    clock_drift_percent: int = 110
 
     def __post_init__(self) -> None:
         if self.heartbeat_ms < 1 or self.heartbeat_ms * 3 > self.election_timeout_ms:
@@ -70,6 +81,11 @@ class EngineSettings:
         if self.snapshot_send_bytes_per_second < 0 or self.snapshot_chunk_bytes < 1:
             raise SettingsError(
                 "snapshots are sent in pieces of at least 1 byte, and not slower than not at all"
+            )
+        if not DRIFT_PERCENT_MIN <= self.clock_drift_percent <= DRIFT_PERCENT_MAX:
+            raise SettingsError(
+                f"the clock drift bound {self.clock_drift_percent} must be {DRIFT_PERCENT_MIN} to "
+                f"{DRIFT_PERCENT_MAX} percent: the fastest clock's speed against the slowest's"
             )
 
 

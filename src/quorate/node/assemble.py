@@ -98,6 +98,8 @@ def _server_settings(settings: NodeSettings) -> ServerSettings:
             heartbeat_ms=settings.heartbeat_ms,
             announce_at_once=False,
             snapshot_send_bytes_per_second=settings.snapshot_bytes_per_second,
+            lease_reads=settings.reads == "lease",
+            clock_drift_percent=settings.clock_drift_percent,
         ),
         replica=ReplicaSettings(snapshot_bytes_min=settings.snapshot_every_bytes),
         service=ServiceSettings(
@@ -109,6 +111,7 @@ def _server_settings(settings: NodeSettings) -> ServerSettings:
             connections_per_address_max=(
                 settings.connections_per_address_max or settings.connections_max
             ),
+            fresh_reads=settings.reads != "local",
             super_digest=settings.super_digest,
         ),
     )

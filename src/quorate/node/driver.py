@@ -60,12 +60,21 @@ class Driver:
         server: decides.
         clock: monotonic and wall time.
         stop: called with the reason when the server must not go on.
+        looks: tell the server the time of each turn, for leases.
     """
 
-    def __init__(self, server: Server, clock: Clock, stop: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        server: Server,
+        clock: Clock,
+        stop: Callable[[str], None],
+        *,
+        looks: bool = False,
+    ) -> None:
         self._server = server
         self._clock = clock
         self._stop = stop
+        self._looks = looks
         self._loop = asyncio.get_running_loop()
         self._scheduled = False
         self._stopped = False
@@ -131,8 +140,13 @@ class Driver:
         self._scheduled = False
         if self._stopped:
             return
-        while self._carry_out(self._server.take()):
+        while self._carry_out(self._take()):
             """Small steps became durable on the spot: what waited for them goes out now."""
+
+    def _take(self) -> Turn:
+        if self._looks:  # after everything that came in, or a lease could be judged by an old time
+            self._server.look(self._clock.now_ms())
+        return self._server.take()
 
     def _carry_out(self, turn: Turn) -> bool:
         """Carry one turn out; True when its persistence is done already."""

@@ -94,7 +94,7 @@ class Node:
             _LOG.warning("%s", words)
         beginning = located_by(beginning, settings.node_id, server.configuration())
         self._beginning = beginning
-        self._driver = driver = Driver(server, clock, self._broken)
+        self._driver = driver = Driver(server, clock, self._broken, looks=settings.reads == "lease")
         self._clients = ClientListener(server, driver.wake, _client_bounds(settings))
         post = self._loop.call_soon_threadsafe
         self._disk = DiskThread(store.persist, post, self._durable, self._disk_failed)

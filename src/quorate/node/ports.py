@@ -110,6 +110,9 @@ class Server(Protocol):
     def tick(self, now_ms: int, wall_ms: int) -> None:
         """Time passed; called about every 10 ms."""
 
+    def look(self, now_ms: int) -> None:
+        """What the clock shows right before ``take``."""
+
     def client_opened(self, conn: int, address: str, /) -> None:
         """A client connected; ``conn`` is never used again in this process."""
 

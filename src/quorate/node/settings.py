@@ -13,11 +13,13 @@ Invariants:
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from quorate.consensus.registry import DRIFT_PERCENT_MAX, DRIFT_PERCENT_MIN
 from quorate.errors import SettingsError
 from quorate.node.setting import Setting
 from quorate.node.tls_settings import TLS_SETTINGS, TlsSettings, parse_listen, take_tls_settings
@@ -32,6 +34,7 @@ from quorate.node.units import (
 )
 
 LOG_LEVELS = ("debug", "info", "warning", "error")
+READS = ("local", "linearizable", "lease")
 JOIN_ROLES = ("voter", "learner", "witness")
 ADMIN_CHANGES = ("loopback", "always", "never")
 
@@ -43,6 +46,26 @@ def _one_of(what: str, words: tuple[str, ...]) -> Callable[[str], str]:
         return text.lower()
 
     return parse
+
+
+def _parse_reads(text: str) -> str:
+    if text.lower() not in READS:
+        raise SettingsError(f"{text!r} is no way to read; choose one of {', '.join(READS)}")
+    return text.lower()
+
+
+def _parse_drift_percent(text: str) -> int:
+    """A factor such as 1.1 as hundredths, rounded up: a larger bound is the safer one."""
+    try:
+        percent = math.ceil(round(float(text) * 100, 6))
+    except (ValueError, OverflowError):
+        raise SettingsError(f"{text!r} is no number; write for example 1.1") from None
+    if not DRIFT_PERCENT_MIN <= percent <= DRIFT_PERCENT_MAX:
+        raise SettingsError(
+            f"{text} must be {DRIFT_PERCENT_MIN / 100} to {DRIFT_PERCENT_MAX / 100}: how many "
+            "times as fast the fastest clock of the cluster runs as the slowest, at most"
+        )
+    return percent
 
 
 def _parse_super_digest(text: str) -> str:
@@ -139,6 +162,23 @@ SETTINGS: tuple[Setting, ...] = (
         "100ms",
         "TIME",
         "How often an idle leader speaks; at most a third of the election timeout.",
+    ),
+    Setting(
+        "reads",
+        "reads",
+        _parse_reads,
+        "local",
+        "MODE",
+        "local: what this node has; linearizable: never stale, one round to a majority for all "
+        "reads that wait; lease: never stale while clocks keep to --clock-drift-bound, no round.",
+    ),
+    Setting(
+        "clock_drift_bound",
+        "clock_drift_percent",
+        _parse_drift_percent,
+        "1.1",
+        "FACTOR",
+        "How many times as fast the fastest clock runs as the slowest, at most (--reads lease).",
     ),
     Setting(
         "drain_timeout",
@@ -253,6 +293,8 @@ class NodeSettings:
     tick_ms: int
     election_timeout_ms: int
     heartbeat_ms: int
+    reads: str
+    clock_drift_percent: int
     drain_timeout_ms: int
     snapshot_every_bytes: int
     snapshot_bytes_per_second: int

@@ -37,6 +37,7 @@ from quorate.consensus.engine import (
     NO_LEADER,
     Announce,
     ChangeMembership,
+    Clock,
     Effects,
     Engine,
     EngineStatistics,
@@ -173,6 +174,10 @@ class Replica:
             self._outbox.resend()
         if self._barriers_retry and self.leadership.leader != NO_LEADER:
             self._retry_barriers()
+
+    def look(self, now_ms: int) -> None:
+        """Say what the clock shows, read after everything that came before: leases need it."""
+        self.engine.step(Clock(now_ms))
 
     def submit(self, payload: bytes) -> int:
         """Submit a batch of this node's clients; its number will show up in ``Turn.results``.

@@ -53,6 +53,8 @@ class Core(Protocol):
 
     def tick(self, now_ms: int, wall_ms: int) -> None: ...
 
+    def look(self, now_ms: int) -> None: ...
+
     def peer_received(self, peer: int, channel: int, payload: bytes) -> None: ...
 
     def peer_opened(self, peer: int) -> None: ...
@@ -193,7 +195,7 @@ class Host:
             engine = create_engine(name, **arguments)
             if self._wrap_engine is not None:
                 engine = self._wrap_engine(engine)
-            return self._court.engine.observe(self.node_id, engine, recovered)
+            return self._court.engine.observe(self.node_id, engine, recovered, self.clock.now_ms)
 
         self._store = store
         self.core = self._build(self, store, recovered, make_engine)
@@ -243,6 +245,7 @@ class Host:
 
     def _down(self) -> None:
         was_alive, self.alive = self.alive, False
+        self._court.engine.on_down(self.node_id)
         self.core = self._store = None
         self._backlog, self.paused = [], False
         if self.disk.silent_damage:
@@ -357,6 +360,7 @@ class Host:
         self._driving = True
         try:
             while True:
+                core.look(self.clock.now_ms())
                 turn = core.take()
                 again = self._carry_out(core, turn)
                 if not self.alive:  # its disk failed meanwhile

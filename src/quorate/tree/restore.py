@@ -23,8 +23,9 @@ from zlib import crc32
 from quorate.errors import CorruptData, RemoteProtocolError
 from quorate.protocol.jute import Reader
 from quorate.tree.acl import OPEN_ACL, Acl, intern_acl, read_acl
-from quorate.tree.digest import decode_session, encode_session
+from quorate.tree.digest import decode_session, hash_session
 from quorate.tree.paths import is_valid_name
+from quorate.tree.results import decode_results
 from quorate.tree.snapshot import (
     BLOCK,
     BLOCK_SIZE_MAX,
@@ -32,9 +33,11 @@ from quorate.tree.snapshot import (
     HEAD,
     KIND_END,
     KIND_HEAD,
+    KIND_RESULTS,
     KIND_SESSIONS,
     KIND_ZNODES,
     MAGIC,
+    RESULTS_COUNT,
     VERSION,
 )
 from quorate.tree.state import ROOT, UNDELETABLE, State
@@ -54,6 +57,7 @@ def restore_state(state: State, chunks: Iterable[bytes]) -> None:
         CorruptData: the bytes are no (whole) snapshot; ``state`` is undefined.
     """
     state.reset()
+    with_results = 0
     is_begun = False
     expected: tuple[int, int] | None = None
     total = 0  # of the hashes that make the digest
@@ -68,6 +72,9 @@ def restore_state(state: State, chunks: Iterable[bytes]) -> None:
                 is_begun = True
             elif kind == KIND_SESSIONS:
                 total += _read_sessions(state, payload)
+            elif kind == KIND_RESULTS:
+                with_results, change = _read_results(state, payload)
+                total += change
             elif kind == KIND_ZNODES:
                 total += _read_znodes(state, payload)
             elif kind == KIND_END:
@@ -83,6 +90,10 @@ def restore_state(state: State, chunks: Iterable[bytes]) -> None:
         raise CorruptData(_NAME, offset, f"{reason} (znodes, sessions); use another snapshot")
     if any(path not in state.znodes for path in sorted(UNDELETABLE)):
         raise CorruptData(_NAME, offset, "a system znode is missing; use another snapshot")
+    found_results = sum(each.results is not None for each in state.sessions.values())
+    if with_results != found_results:
+        reason = f"results of {found_results} sessions of {with_results}; use another snapshot"
+        raise CorruptData(_NAME, offset, reason)
 
 
 def _read_blocks(chunks: Iterable[bytes]) -> Iterator[tuple[int, bytes]]:
@@ -130,9 +141,28 @@ def _read_sessions(state: State, payload: bytes) -> int:
         if session.session_id in state.sessions:
             raise _Damaged(f"session 0x{session.session_id:x} comes twice")
         state.sessions[session.session_id] = session
-        session.folded = hash_record(encode_session(session))
+        session.folded = hash_session(session)
         total += session.folded
     return total
+
+
+def _read_results(state: State, payload: bytes) -> tuple[int, int]:
+    """Read answers that sessions may still ask for.
+
+    Returns how many sessions have some altogether, and by how much the sum of hashes changes.
+    """
+    change = 0
+    (count,) = RESULTS_COUNT.unpack_from(payload, 1)
+    at = 1 + RESULTS_COUNT.size
+    while at < len(payload):
+        session_id, results, at = decode_results(payload, at)
+        session = state.sessions.get(session_id)
+        if session is None or session.results is not None:
+            raise _Damaged(f"results of session 0x{session_id:x} come twice or of no session")
+        session.results = results
+        before, session.folded = session.folded, hash_session(session)
+        change += session.folded - before
+    return int(count), change
 
 
 def _read_znodes(state: State, payload: bytes) -> int:

@@ -102,6 +102,7 @@ class CoordinationServer:
         self.settings = settings
         self._now_ms = now_ms
         self._notice_due = False
+        self._looked_ms: int | None = None
         self.service = ClientService(
             node_id=node_id,
             incarnation=incarnation,
@@ -138,6 +139,14 @@ class CoordinationServer:
         self._notice_due = True
         self.replica.tick(now_ms, wall_ms)
         self.service.tick(now_ms)
+
+    def look(self, now_ms: int) -> None:
+        """Say what the clock shows right before ``take``, after everything that came in.
+
+        Only leases need it, and they are not held without: a leader that stood still must not
+        answer by the time of its last tick.
+        """
+        self._looked_ms = now_ms
 
     # ---- clients -------------------------------------------------------------------------------
 
@@ -215,6 +224,10 @@ class CoordinationServer:
             replica.submit(batch)
         for token in service.take_barriers():
             replica.read_barrier(token)
+        if self._looked_ms is not None:
+            if self.settings.engine.lease_reads:
+                replica.look(self._looked_ms)
+            self._looked_ms = None  # of no use for what comes in later
         turn = replica.take()
         assert isinstance(turn, ServerTurn)
         for released in turn.released:

@@ -31,6 +31,7 @@ from quorate.consensus.raft.messages import (
     HeartbeatReply,
     InstallChunk,
     InstallReply,
+    LeasePromise,
     RaftMessage,
     ReadReply,
     ReadRequest,
@@ -66,6 +67,7 @@ _FIXED: tuple[tuple[int, type[Any], str, tuple[str, ...]], ...] = (
     (12, InstallReply, "QQQ?", ("term", "index", "next_offset", "is_done")),
     (13, TimeoutNow, "Q", ("term",)),
     (14, RemovalNotice, "QQ", ("term", "index")),
+    (15, LeasePromise, "QQI", ("term", "round", "length_ms")),
 )
 
 

@@ -13,6 +13,9 @@ behalf of that leader. A wrong hint costs one pre-vote round and never safety. T
 at once would split the vote, so one of them yields, and rounds after a hint are retried after
 short, random, growing times.
 
+Where leases are on (``leases.py``), a voter that promised votes for nobody until that is over,
+itself included and whatever the hint says; only the leader's own order to campaign overrides it.
+
 Invariants:
     * one vote per term, durable before anybody learns of it, our own included
     * votes are kept per voter and per term: a doubled answer counts once
@@ -58,6 +61,9 @@ def on_election_timeout(state: RaftState) -> None:
         state.reset_election_timer()
         state.ignore("election timeout of a node that may not campaign")
         return
+    if state.promise.is_kept(state.now_ms):  # our own vote is promised like any other
+        _arm_after_promise(state)
+        return
     start_pre_vote(state)
 
 
@@ -70,6 +76,12 @@ def _arm_retry(state: RaftState) -> None:
     state.hurry -= 1
     delay = min(HINT_STAGGER_MS << rounds_done, state.settings.election_timeout_ms)
     state.election_deadline_ms = state.now_ms + delay + state.draw(delay)
+
+
+def _arm_after_promise(state: RaftState) -> None:
+    """Campaign soon after this node may vote again."""
+    over_ms = state.promise.until_ms(state.now_ms)
+    state.election_deadline_ms = over_ms + state.draw(HINT_STAGGER_MS)
 
 
 def start_pre_vote(state: RaftState) -> None:
@@ -89,6 +101,7 @@ def campaign(state: RaftState, *, forced: bool) -> None:
     """Begin a new term and ask for votes; our own vote counts once it is durable."""
     assert state.role is not Role.LEADER, "a leader does not campaign"
     assert state.installing is None, "the log is being replaced"
+    assert forced or not state.promise.is_kept(state.now_ms), "a promise binds our own vote too"
     state.set_vote(state.term + 1, state.node_id)
     state.forget_leaders_word()
     state.role = Role.CANDIDATE
@@ -131,6 +144,8 @@ def on_vote_request(state: RaftState, sender: int, message: VoteRequest) -> None
         membership.tell_removed(state, sender)
     if not membership.may_vote(state):
         state.ignore("vote refused: we belong to no configuration")
+    elif state.promise.is_kept(state.now_ms) and not message.is_forced:
+        state.ignore("vote refused: a lease may run")
         _answer(state, sender, message, granted=False)
     elif message.term > state.term and not message.is_forced and has_live_leader(state, sender):
         state.ignore("vote refused: leader is alive")
@@ -252,7 +267,7 @@ def _hurry(state: RaftState) -> None:
     """Begin a pre-vote within milliseconds, and repeat it early."""
     if may_campaign(state):
         state.hurry = HURRY_ROUNDS
-        soon = state.now_ms + state.draw(HINT_STAGGER_MS)
+        soon = state.promise.until_ms(state.now_ms) + state.draw(HINT_STAGGER_MS)
         state.election_deadline_ms = min(state.election_deadline_ms, soon)
 
 

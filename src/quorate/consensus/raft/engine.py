@@ -26,6 +26,7 @@ from quorate.consensus.engine import (
     NO_LEADER,
     Announce,
     ChangeMembership,
+    Clock,
     Draw,
     Effects,
     EngineStatistics,
@@ -63,6 +64,7 @@ from quorate.consensus.raft.messages import (
     HeartbeatReply,
     InstallChunk,
     InstallReply,
+    LeasePromise,
     RaftMessage,
     ReadReply,
     ReadRequest,
@@ -171,6 +173,7 @@ class RaftEngine:
                 for peer in state.peers
             ),
             ignored=dict(state.ignored),
+            lease_until_ms=state.lease.until_ms,
             membership=membership.statistics(state),
         )
 
@@ -221,6 +224,7 @@ def _on_tick(state: RaftState, event: Tick) -> None:
         return
     gap_ms = event.now_ms - state.now_ms
     state.now_ms = event.now_ms
+    state.promise.tick(event.now_ms)
     # After a pause of our own (a stopped process, a busy loop) the others' messages of that time
     # are still unread: judge nobody by this tick. The next one judges, however late it comes.
     is_stalled = gap_ms * 2 > state.settings.election_timeout_ms and not state.is_stalled
@@ -286,10 +290,17 @@ def _on_read_barrier(state: RaftState, event: ReadBarrier) -> None:
     reads.on_read_barrier(state, event.token)
 
 
+def _on_clock(state: RaftState, event: Clock) -> None:
+    if state.role is Role.LEADER:
+        reads.answer_by_lease(state, event.now_ms)
+
+
 def _on_peer_opened(state: RaftState, event: PeerOpened) -> None:
     if state.role is Role.LEADER:
         leader.on_peer_opened(state, event.peer)
     else:
+        if event.peer == state.leader:
+            state.fail_forwarded_reads()  # they may be lost with the old connection: ask again
         election.on_voter_opened(state, event.peer)
 
 
@@ -333,6 +344,7 @@ _WITHOUT_TERM = (VoteRequest, VoteReply, RemovalNotice)
 
 _ON_EVENT: dict[type[Any], Callable[[RaftState, Any], None]] = {
     Tick: _on_tick,
+    Clock: _on_clock,
     Received: _on_received,
     Propose: _on_propose,
     Persisted: _on_persisted,
@@ -354,6 +366,7 @@ _ON_MESSAGE: dict[type[Any], Callable[[RaftState, int, Any], None]] = {
     AppendRejected: leader.on_append_rejected,
     Heartbeat: follower.on_heartbeat,
     HeartbeatReply: leader.on_heartbeat_reply,
+    LeasePromise: leader.on_lease_promise,
     TermNotice: _on_term_notice,
     ReadRequest: reads.on_read_request,
     ReadReply: reads.on_read_reply,

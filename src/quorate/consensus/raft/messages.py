@@ -92,6 +92,15 @@ class HeartbeatReply:
 
 
 @dataclass(slots=True)
+class LeasePromise:
+    """A HeartbeatReply, and a promise: no vote from here for ``length_ms`` on this node's clock."""
+
+    term: int
+    round: int
+    length_ms: int
+
+
+@dataclass(slots=True)
 class TermNotice:
     """Your message was of an older term; this is mine."""
 
@@ -163,6 +172,7 @@ RaftMessage: TypeAlias = (
     | AppendRejected
     | Heartbeat
     | HeartbeatReply
+    | LeasePromise
     | TermNotice
     | ReadRequest
     | ReadReply

@@ -44,6 +44,7 @@ from quorate.consensus.progress import Progress
 from quorate.consensus.quorum import Quorum
 from quorate.consensus.raft.codec import decode_hard_state, encode_hard_state
 from quorate.consensus.raft.configurations import Configurations
+from quorate.consensus.raft.leases import Lease, Promise, lease_ms
 from quorate.consensus.raft.messages import Append, RaftMessage, ReadReply
 from quorate.consensus.raft.under_way import ChangeUnderWay, HandOver
 from quorate.consensus.registry import EngineSettings
@@ -143,6 +144,8 @@ class RaftState:
         self.reset_election_timer()
         if self.configuration.voters == (node_id,) and not self.configuration.outgoing:
             self.election_deadline_ms = now_ms  # nobody to wait for, nobody to disturb
+        else:
+            self.promise.give()  # an earlier life of this process may have promised
 
     # ---- start ---------------------------------------------------------------------------------
 
@@ -158,6 +161,8 @@ class RaftState:
         self.is_campaign_forced = False
         self.election_timeout_ms = 0
         self.election_deadline_ms = 0
+        promised_ms = self.settings.election_timeout_ms if self.settings.lease_reads else 0
+        self.promise = Promise(promised_ms, now_ms)
 
     def _init_following(self) -> None:
         """As a follower: what the leader of this term has shown us."""
@@ -186,6 +191,13 @@ class RaftState:
         self.transfer_target = 0
         self.transfer_deadline_ms = 0
         self.is_transfer_sent = False
+        settings = self.settings
+        self.lease = Lease(
+            lease_ms(settings.election_timeout_ms, settings.clock_drift_percent)
+            if settings.lease_reads
+            else 0
+        )
+        self.promised: dict[int, int] = {}  # node -> latest round it echoed with a promise
         self.change = ChangeUnderWay()
         self.hand_over = HandOver()
         self.snapshots_waiting: dict[int, None] = {}  # members whose next piece is throttled
@@ -336,6 +348,8 @@ class RaftState:
         self.matches.clear()
         self.actives.clear()
         self.rounds.clear()
+        self.promised.clear()
+        self.lease.begin_term()
         self.is_heartbeat_due = False
         self.is_announce_due = False
         self.is_term_committed = False
@@ -417,6 +431,7 @@ class RaftState:
         if configuration != self.quorum.configuration:
             self.out.configuration = ConfigurationInForce(index, configuration)
         self.quorum = Quorum(configuration)
+        self.lease.drop()  # it was given by another quorum
 
     def compact(self, to: int) -> None:
         """Forget the log up to ``to``, which a durable snapshot covers."""

@@ -145,6 +145,8 @@ class ReplicaWorkload:
             log_keep_entries=settings.log_keep_entries,
             catch_up_patience_ms=CATCH_UP_PATIENCE_MS,
             announce_at_once=bool(settings.announce_at_once),
+            lease_reads=bool(settings.lease_percent),
+            clock_drift_percent=settings.lease_percent or 100,
         )
         self._replica_settings = ReplicaSettings(
             entry_bytes_max=1_000,
