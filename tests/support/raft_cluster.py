@@ -27,7 +27,7 @@ from quorate.consensus.engine import (
     Tick,
     TransferLeadership,
 )
-from quorate.consensus.entry import Entry, EntryKind, Persist, Recovered, SnapshotMeta
+from quorate.consensus.entry import Damage, Entry, EntryKind, Persist, Recovered, SnapshotMeta
 from quorate.consensus.membership import Configuration
 from quorate.consensus.raft import invariants
 from quorate.consensus.raft.codec import encode_hard_state
@@ -57,6 +57,14 @@ class MemoryDisk:
     snapshot_data: bytes = b""
     entries: list[Entry] = field(default_factory=list)
     incoming: bytes = b""
+    damage: Damage | None = None
+
+    def lose(self, entries: int, *, hard_state: bytes | None = None) -> None:
+        """Damage: only so many entries are left; with a hard state, only this old one."""
+        self.entries = self.entries[:entries]
+        if hard_state is not None:
+            self.hard_state = hard_state
+        self.damage = Damage(is_hard_state_known=hard_state is None, words="planted damage")
 
     def carry_out(self, persist: Persist) -> None:
         """Make one step durable, in the order of its fields."""
@@ -82,6 +90,8 @@ class MemoryDisk:
             assert self.snapshot is not None, "compaction without a snapshot"
             assert persist.compact_to <= self.snapshot.index, "compaction beyond the snapshot"
             self.entries = [e for e in self.entries if e.index > persist.compact_to]
+        if persist.is_repaired:
+            self.damage = None
 
     def save_snapshot(self, meta: SnapshotMeta, data: bytes) -> None:
         self.snapshot, self.snapshot_data = meta, data
@@ -91,7 +101,7 @@ class MemoryDisk:
         meta = self.snapshot
         if meta is not None and self.entries and self.entries[-1].index < meta.index:
             self.entries = []
-        return Recovered(self.hard_state, meta, list(self.entries))
+        return Recovered(self.hard_state, meta, list(self.entries), self.damage)
 
 
 def describe_message(message: RaftMessage) -> str:

@@ -215,7 +215,7 @@ class EngineStatistics(NamedTuple):
     """Engine-neutral numbers for status pages, metrics and tests."""
 
     engine: str
-    role: str  # "leader", "follower", "candidate", "learner"
+    role: str  # "leader", "follower", "candidate", "learner", "repairing" (a damaged disk)
     epoch: int
     leader: int
     commit_index: int

@@ -48,6 +48,7 @@ def open_store(settings: NodeSettings) -> tuple[Store, Recovered]:
         cluster_id=cluster_digest(settings.cluster),
         new_directory_id=secrets.token_bytes(16),
         settings=StorageSettings(segment_bytes=settings.segment_bytes),
+        may_repair=bool(settings.peers),
     )
 
 

@@ -59,7 +59,7 @@ class VirtualCluster:
         self.network.on_broken = self._link_broken
         self.on_down: Callable[[Host], None] = lambda _: None
         self.crashes = self.partitions = self.stops = 0
-        settings = HostSettings(SMALL_STORAGE, cluster_id)
+        settings = HostSettings(SMALL_STORAGE, cluster_id, may_repair=nodes > 1)
         self.hosts = {
             node: Host(node, world, court, settings, build, wrap_engine)
             for node in range(1, nodes + 1)
@@ -301,6 +301,14 @@ class VirtualCluster:
             self.restart(host.node_id)
         for host in self.living():
             self._introduce(host)
+        self._retire_the_mute()
+
+    def _retire_the_mute(self) -> None:
+        """A node that may have lost its vote needs a word of all others: else people must help."""
+        mute = [host for host in self.living() if _is_mute(host)]
+        if len(mute) > 1 or (mute and len(self.usable()) < len(self.hosts)):
+            for host in mute:
+                host.retire("it may have lost its vote, and not every other voter can be asked")
 
     # ---- links ---------------------------------------------------------------------------------
 
@@ -354,6 +362,10 @@ def _accepts(host: Host, peer: Host) -> bool:
     except WrongDirectory as error:
         peer.retire(str(error))
         return False
+
+
+def _is_mute(host: Host) -> bool:
+    return host.damage is not None and not host.damage.is_hard_state_known
 
 
 def _opened(core: Any, peer: int) -> None:

@@ -34,6 +34,8 @@ from quorate.consensus.raft.messages import (
     RaftMessage,
     ReadReply,
     ReadRequest,
+    RepairAnswer,
+    RepairQuery,
     TermNotice,
     TimeoutNow,
     VoteReply,
@@ -61,6 +63,8 @@ _FIXED: tuple[tuple[int, type[Any], str, tuple[str, ...]], ...] = (
     (10, ReadReply, "QQQ", ("term", "number", "index")),
     (12, InstallReply, "QQQ?", ("term", "index", "next_offset", "is_done")),
     (13, TimeoutNow, "Q", ("term",)),
+    (40, RepairQuery, "QQQ", ("term", "number", "last_index")),
+    (41, RepairAnswer, "QQQ", ("term", "number", "end_index")),
 )
 
 

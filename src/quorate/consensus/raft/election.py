@@ -43,8 +43,8 @@ def may_campaign(state: RaftState) -> bool:
     A voter of the committed configuration may, even when the one in force has no place for it
     (dissertation §4.2.2): otherwise a removal that never commits could leave nobody to lead.
     """
-    if state.installing is not None:
-        return False  # the log is about to be replaced
+    if state.installing is not None or state.repair is not None:
+        return False  # the log is about to be replaced, or a damaged disk lost part of it
     if state.configuration.is_voter(state.node_id):
         return True
     return state.configuration_at(state.commit_index).is_voter(state.node_id)
@@ -126,7 +126,10 @@ def has_live_leader(state: RaftState, candidate: int) -> bool:
 
 def on_vote_request(state: RaftState, sender: int, message: VoteRequest) -> None:
     """Answer a request for a vote or pre-vote, from whoever asks (dissertation §4.1)."""
-    if message.term > state.term and not message.is_forced and has_live_leader(state, sender):
+    if state.repair is not None:
+        state.ignore("vote refused: the disk lost something")
+        _answer(state, sender, message, granted=False)
+    elif message.term > state.term and not message.is_forced and has_live_leader(state, sender):
         state.ignore("vote refused: leader is alive")
         _answer(state, sender, message, granted=False)
     elif message.is_pre_vote:

@@ -22,6 +22,7 @@ from collections import deque
 from collections.abc import Hashable
 from dataclasses import dataclass
 from enum import Enum
+from typing import TYPE_CHECKING
 
 from quorate.consensus.engine import NO_LEADER, Draw, Effects, Leadership
 from quorate.consensus.entry import (
@@ -40,6 +41,9 @@ from quorate.consensus.raft.codec import decode_hard_state, encode_hard_state
 from quorate.consensus.raft.messages import Append, RaftMessage, ReadReply
 from quorate.consensus.registry import EngineSettings
 from quorate.errors import CorruptData, InvariantBroken
+
+if TYPE_CHECKING:
+    from quorate.consensus.raft.repair import Repair
 
 
 class Role(Enum):
@@ -111,6 +115,8 @@ class RaftState:
         self.truncate_from: int | None = None
         self.compact_to: int | None = None
         self.snapshot: SnapshotMeta | None = None  # the newest durable snapshot here
+        self.repair: Repair | None = None  # the disk lost something that it had vouched for
+        self.is_repair_done = False  # to be told to the disk
 
         # Configurations in the log: (index, configuration), the first one is the base.
         self.configurations: list[tuple[int, Configuration]] = [(0, configuration)]
@@ -210,6 +216,9 @@ class RaftState:
             self.log.append(entry)
             if entry.kind == EntryKind.CONFIGURATION and entry.index > self.commit_index:
                 self.configurations.append((entry.index, Configuration.decode(entry.payload)))
+        if recovered.damage is not None and self.log.last_epoch > self.term:
+            assert not recovered.damage.is_hard_state_known, "a known term is as high as the log's"
+            self.set_vote(self.log.last_epoch, 0)
         if self.log.last_epoch > self.term:
             reason = f"term {self.term} below the log's last epoch {self.log.last_epoch}"
             raise CorruptData("hard state", 0, reason + "; a vote may be lost, rebuild this node")
@@ -409,6 +418,7 @@ class RaftState:
             and self.truncate_from is None
             and self.pending_chunk is None
             and self.compact_to is None
+            and not self.is_repair_done
         ):
             return
         self.sequence += 1
@@ -423,7 +433,9 @@ class RaftState:
         persist.truncate_from = self.truncate_from
         persist.chunk = self.pending_chunk
         persist.compact_to = self.compact_to
+        persist.is_repaired = self.is_repair_done
         self.truncate_from = self.pending_chunk = self.compact_to = None
+        self.is_repair_done = False
         self.unconfirmed.append([self.sequence, last])
         self.out.persist = persist
 
@@ -444,6 +456,7 @@ class RaftState:
             or self.truncate_from is not None
             or self.compact_to is not None
             or self.pending_chunk is not None
+            or self.is_repair_done
             or told is None
             or told.epoch != self.term
             or told.leader != self.leader
