@@ -20,7 +20,8 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from quorate import __version__
-from quorate.consensus.entry import Recovered
+from quorate.consensus.entry import Persist, Recovered
+from quorate.errors import CorruptData
 from quorate.node import process
 from quorate.node.admin import AdminPages
 from quorate.node.assemble import make_hello, make_server
@@ -30,6 +31,7 @@ from quorate.node.disk_thread import DiskThread
 from quorate.node.driver import Driver
 from quorate.node.peer_identity import PeerChecks
 from quorate.node.peer_network import PeerNetwork
+from quorate.node.scrub_thread import ScrubThread
 from quorate.node.settings import NodeSettings
 from quorate.node.snapshot_thread import SnapshotThread
 from quorate.node.units import Address
@@ -73,8 +75,12 @@ class Node:
         self._driver = driver = Driver(server, clock, self._broken)
         self._clients = ClientListener(server, driver.wake, _client_bounds(settings))
         post = self._loop.call_soon_threadsafe
-        self._disk = DiskThread(store.persist, post, self._durable, self._disk_failed)
+        self._damage = recovered.damage
+        self._disk = DiskThread(self._persist, post, self._durable, self._disk_failed)
         self._snapshots = SnapshotThread(store, post, server, driver.wake, self._disk_failed)
+        self._scrubber = ScrubThread(
+            store.scrub, post, self._rotten, settings.scrub_every_ms / 1000
+        )
         self._peers = PeerNetwork(
             server=server,
             wake=driver.wake_if_due,
@@ -98,13 +104,15 @@ class Node:
         self._loop.set_exception_handler(self._unexpected)
         self._disk.start()
         self._snapshots.start()
+        if self._settings.scrub_every_ms:
+            self._scrubber.start()
         await self._listen()
         self._watch_signals()
         self._peers.start()
         self._driver.start()
         self._say_hello()
         outcome = await self._outcome
-        if outcome.exit_code == process.EXIT_CLEAN:
+        if outcome.exit_code in (process.EXIT_CLEAN, process.RESTART):
             _LOG.info("%s; stopping", outcome.words)
             await self._drain()
         else:
@@ -175,6 +183,15 @@ class Node:
             self._recovered_entries,
             type(self._loop).__module__.partition(".")[0],
         )
+        if self._damage is not None:
+            _LOG.warning(
+                "%s. What this node lost is brought back by the others; until then it does not "
+                "vote%s",
+                self._damage.words,
+                ""
+                if self._damage.is_hard_state_known
+                else ". Its last vote may be lost, too: every other voter must be asked first",
+            )
 
     # ---- what ends a node ----------------------------------------------------------------------
 
@@ -199,6 +216,25 @@ class Node:
     def _wrong_directory(self, words: str) -> None:
         self._driver.stop()
         self._finish(process.EXIT_DIRECTORY, words)
+
+    def _rotten(self, damage: CorruptData) -> None:
+        """The disk rots where nobody looked: start again, and let the others bring it back."""
+        if self._settings.peers:
+            _LOG.error("%s; this node starts again to be repaired by the others", damage)
+            self._finish(process.RESTART, "to be repaired")
+        else:
+            _LOG.error(
+                "%s; all is still in memory: save it now (quorate snapshot save), then replace "
+                "the disk",
+                damage,
+            )
+
+    def _persist(self, steps: list[Persist]) -> None:
+        """Make steps durable, and say it when the last damage is repaired."""
+        self._store.persist(steps)
+        if self._damage is not None and any(step.is_repaired for step in steps):
+            self._damage = None
+            _LOG.warning("repaired: this node has again all that its disk had lost")
 
     def _durable(self, sequence: int) -> None:
         self._server.persisted(sequence)
@@ -261,6 +297,7 @@ class Node:
 
     def _close(self) -> None:
         self._driver.stop()
+        self._scrubber.stop()
         self._peers.close()
         for listener in self._listeners:
             listener.close()

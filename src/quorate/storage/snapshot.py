@@ -270,6 +270,19 @@ class SnapshotShelf:
                 raise StorageError(f"there is no snapshot at index {meta.index}")
             return found.pieces(self._disk.open(snapshot_name(meta)))
 
+    def scrub_newest(self) -> Iterator[CorruptData | None]:
+        """Read the newest snapshot through: None for each good block, damage if there is any."""
+        with self._lock:
+            if not self._files:
+                return
+            found = self._files[max(self._files)]
+            file = self._disk.open(snapshot_name(found.meta))
+        try:
+            for _ in found.pieces(file):
+                yield None
+        except CorruptData as error:
+            yield error
+
     def set_aside(self, name: str) -> None:
         """Rename a damaged file, so that it never counts again but can be examined."""
         self._disk.rename(name, f"damaged-{name}")

@@ -54,6 +54,7 @@ from quorate.storage.repair import (
     save_marker,
     set_damage_aside,
 )
+from quorate.storage.scrub import scrub_log
 from quorate.storage.settings import StorageSettings
 from quorate.storage.snapshot import (
     ADVICE,
@@ -214,6 +215,18 @@ class Store:
             CorruptData: while iterating; the state machine is not to be used then.
         """
         return self._shelf.open(meta)
+
+    def scrub(self) -> Iterator[CorruptData | None]:
+        """Read closed segments and the newest snapshot: None for good pieces, damage as it is met.
+
+        May run beside everything else, on any thread.
+        """
+        stamp = Stamp(self._identity.cluster_id, self._identity.directory_id, self.identity.node_id)
+        for damage in scrub_log(self._disk, stamp, self._wal.segment_numbers()):
+            still = [segment_name(number) for number in self._wal.segment_numbers()]
+            if damage is None or damage.path in still:  # else: recycled while it was read
+                yield damage
+        yield from self._shelf.scrub_newest()
 
     def check_peer(self, node_id: int, directory_id: bytes) -> None:
         """Accept a peer's data directory; the first contact is remembered, durably.

@@ -88,6 +88,10 @@ class Wal:
         """Segments that hold part of the log."""
         return len(self._segments)
 
+    def segment_numbers(self) -> list[int]:
+        """Numbers of the segments that hold part of the log, ascending. For any thread."""
+        return [segment.number for segment in list(self._segments)]
+
     @property
     def spare_count(self) -> int:
         """Files that wait to become segments."""
