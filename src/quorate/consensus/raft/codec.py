@@ -227,3 +227,12 @@ def decode_hard_state(data: bytes) -> tuple[int, int] | None:
         return None
     term, voted_for = _HARD_STATE.unpack(data)
     return term, voted_for
+
+
+def describe_hard_state(data: bytes) -> str | None:
+    """Term and vote in words; None if these bytes are none."""
+    decoded = decode_hard_state(data)
+    if decoded is None:
+        return None
+    term, vote = decoded
+    return f"term {term}, vote for node {vote}" if vote else f"term {term}, no vote in it"
