@@ -3,6 +3,7 @@
     GET /livez    200 while the process runs its loop
     GET /readyz   200 when clients get answers here, 503 otherwise
     GET /status   the node's picture as JSON
+    /snapshot     online backup; see ``snapshot_pages.py``
 
 Anything else is 404, any other method 405. One request per connection, a request head of at most
 16 KiB, and ten seconds to send it: a probe needs no more, and a stranger gets no more. h11 does
@@ -35,6 +36,7 @@ class AdminPages:
     def __init__(self, status: Callable[[], dict[str, Any]], is_serving: Callable[[], bool]):
         self._status = status
         self._is_serving = is_serving
+        self.more: dict[str, Callable[[str, str], tuple[int, str, bytes]]] = {}
         self.connections = 0
 
     def connect(self) -> AdminConnection:
@@ -44,6 +46,8 @@ class AdminPages:
     def answer(self, method: str, target: str) -> tuple[int, str, bytes]:
         """Status code, content type and body for one request."""
         path = target.partition("?")[0]
+        if path in self.more:
+            return self.more[path](method, target)
         if path not in ("/livez", "/readyz", "/status"):
             return 404, "text/plain", b"not found; try /livez, /readyz or /status\n"
         if method not in ("GET", "HEAD"):

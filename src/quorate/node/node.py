@@ -33,6 +33,7 @@ from quorate.node.peer_identity import PeerChecks
 from quorate.node.peer_network import PeerNetwork
 from quorate.node.scrub_thread import ScrubThread
 from quorate.node.settings import NodeSettings
+from quorate.node.snapshot_pages import SnapshotPages
 from quorate.node.snapshot_thread import SnapshotThread
 from quorate.node.units import Address
 from quorate.storage.store import Store
@@ -145,6 +146,10 @@ class Node:
             await self._listen_on("--peer-listen", settings.peer_listen, self._peers.connect)
         if settings.admin_listen is not None:
             pages = AdminPages(self.status, self._server.is_serving)
+            cluster_id = self._store.identity.cluster_id.hex()
+            pages.more["/snapshot"] = SnapshotPages(
+                self._store, self._ask_for_snapshot, cluster_id, settings.node_id
+            ).answer
             await self._listen_on("--admin-listen", settings.admin_listen, pages.connect)
         await self._listen_on("--listen", settings.listen, self._clients.connect)
 
@@ -216,6 +221,11 @@ class Node:
     def _wrong_directory(self, words: str) -> None:
         self._driver.stop()
         self._finish(process.EXIT_DIRECTORY, words)
+
+    def _ask_for_snapshot(self) -> int:
+        index = self._server.ask_for_snapshot()
+        self._driver.wake()
+        return index
 
     def _rotten(self, damage: CorruptData) -> None:
         """The disk rots where nobody looked: start again, and let the others bring it back."""

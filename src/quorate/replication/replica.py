@@ -222,6 +222,12 @@ class Replica:
         """Ask the engine to hand leadership over (to the best voter by default)."""
         self.engine.step(TransferLeadership(to))
 
+    def ask_for_snapshot(self) -> int:
+        """Take a snapshot soon; returns the index that it will have at least."""
+        if self.applied_index:
+            self._snapshots.ask()
+        return self.applied_index
+
     def snapshot_saved(self, meta: SnapshotMeta, size_bytes: int) -> None:
         """The running SnapshotJob is durable."""
         self._snapshots.end(size_bytes)

@@ -27,12 +27,20 @@ _TABLE_BYTES_MAX = 1 << 20
 class SnapshotPolicy:
     """Decides when the log has grown enough (dissertation §5.1.2), and guards the running one."""
 
-    __slots__ = ("_bytes_min", "_factor", "_running", "bytes_since_last", "last_size_bytes")
+    __slots__ = (
+        "_bytes_min",
+        "_factor",
+        "_is_asked",
+        "_running",
+        "bytes_since_last",
+        "last_size_bytes",
+    )
 
     def __init__(self, bytes_min: int, factor: float) -> None:
         self._bytes_min = bytes_min
         self._factor = factor
         self._running: object | None = None
+        self._is_asked = False
         self.bytes_since_last = 0
         self.last_size_bytes = 0
 
@@ -45,13 +53,20 @@ class SnapshotPolicy:
         """Whether a snapshot should begin now."""
         if self._running is not None:
             return False
+        if self._is_asked:
+            return True
         threshold = max(self._bytes_min, int(self.last_size_bytes * self._factor))
         return self.bytes_since_last >= threshold
+
+    def ask(self) -> None:
+        """Somebody wants a snapshot, however little has changed."""
+        self._is_asked = True
 
     def begin(self, header: bytes, body: Iterator[bytes]) -> Iterator[bytes]:
         """Start the snapshot: its pieces, header first, guarded against use after abandoning."""
         assert self._running is None
         ticket = self._running = object()
+        self._is_asked = False
         self.bytes_since_last = 0
         return self._pieces(ticket, header, body)
 

@@ -207,6 +207,14 @@ class SnapshotShelf:
         with self._lock:
             return max((index for index, _ in self._files), default=0)
 
+    def newest(self) -> tuple[SnapshotMeta, int] | None:
+        """Metadata and payload size of the newest complete snapshot."""
+        with self._lock:
+            if not self._files:
+                return None
+            found = self._files[max(self._files)]
+            return found.meta, found.size_bytes
+
     def count(self) -> int:
         """Complete snapshots known."""
         with self._lock:

@@ -216,6 +216,10 @@ class Store:
         """
         return self._shelf.open(meta)
 
+    def newest_snapshot(self) -> tuple[SnapshotMeta, int] | None:
+        """Metadata and payload size of the newest snapshot; None: there is none. Any thread."""
+        return self._shelf.newest()
+
     def scrub(self) -> Iterator[CorruptData | None]:
         """Read closed segments and the newest snapshot: None for good pieces, damage as it is met.
 
