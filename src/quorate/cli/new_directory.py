@@ -12,7 +12,7 @@ import click
 
 from quorate.consensus.membership import Configuration
 from quorate.errors import SettingsError, UsageError
-from quorate.node.settings import cluster_digest
+from quorate.node.settings import cluster_digest, cluster_text
 from quorate.node.units import parse_cluster
 from quorate.storage.real_disk import RealDisk
 from quorate.storage.transplant import NewDirectory, Source, transplant
@@ -49,7 +49,10 @@ def describe_member(node_id: int, cluster: str) -> NewDirectory:
         directory_id=secrets.token_bytes(16),
         # Above any count of starts, and above that of an earlier recovery.
         incarnation=int(time.time()),
-        configuration=Configuration.of(members).encode(),
+        configuration=Configuration.of(
+            members, addresses={node: str(address) for node, address in members.items()}
+        ).encode(),
+        founding=cluster_text(members),
     )
 
 

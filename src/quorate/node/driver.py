@@ -23,6 +23,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Protocol
 
+from quorate.consensus.engine import ConfigurationInForce, MembershipAnswer
 from quorate.node.client_listener import ClientListener
 from quorate.node.clock import Clock
 from quorate.node.disk_thread import DiskThread
@@ -38,6 +39,16 @@ class Peers(Protocol):
 
     def send(self, sends: list[tuple[int, int, bytes]]) -> None:
         """Ship a turn's messages; those to nodes without a link are dropped."""
+
+
+class Membership(Protocol):
+    """Who must know of changes of membership."""
+
+    def configured(self, now: ConfigurationInForce) -> None:
+        """These are the members from now on."""
+
+    def answered(self, answer: MembershipAnswer) -> None:
+        """A change that was asked for got so far."""
 
 
 class Driver:
@@ -64,6 +75,7 @@ class Driver:
         self._disk: DiskThread
         self._snapshots: SnapshotThread
         self._store: Store
+        self._membership: Membership
 
     def connect(
         self,
@@ -73,6 +85,7 @@ class Driver:
         disk: DiskThread,
         snapshots: SnapshotThread,
         store: Store,
+        membership: Membership,
     ) -> None:
         """Say where effects go; once, before ``start``. They know ``wake``, so they come later."""
         self._clients = clients
@@ -80,6 +93,7 @@ class Driver:
         self._disk = disk
         self._snapshots = snapshots
         self._store = store
+        self._membership = membership
 
     def start(self) -> None:
         """Begin to tick."""
@@ -124,6 +138,8 @@ class Driver:
             self.stop()
             self._stop(turn.fatal)
             return False
+        if turn.configuration is not None:  # says where ``sends`` go
+            self._membership.configured(turn.configuration)
         is_durable = False
         if not turn.persists:
             self._answer(turn)
@@ -180,6 +196,8 @@ class Driver:
     def _carry_out_the_rare(self, turn: Turn) -> None:
         """What most turns have nothing of."""
         clients = self._clients
+        for answer in turn.membership:
+            self._membership.answered(answer)
         for conn in turn.closings:
             clients.close(conn)
         for conn in turn.pauses:

@@ -21,14 +21,19 @@ from typing import Any, NamedTuple
 
 from quorate import __version__
 from quorate.consensus.entry import Persist, Recovered
-from quorate.errors import CorruptData
+from quorate.errors import CorruptData, QuorateError
 from quorate.node import process
 from quorate.node.admin import AdminPages
+from quorate.node.admin_cluster import ClusterPages, why_not
 from quorate.node.assemble import make_hello, make_server
+from quorate.node.beginning import Beginning, check_listed, located_by
 from quorate.node.client_listener import ClientBounds, ClientListener
 from quorate.node.clock import Clock
+from quorate.node.cluster_desk import ClusterDesk
 from quorate.node.disk_thread import DiskThread
 from quorate.node.driver import Driver
+from quorate.node.joining import Joiner
+from quorate.node.members import Members
 from quorate.node.peer_identity import PeerChecks
 from quorate.node.peer_network import PeerNetwork
 from quorate.node.scrub_thread import ScrubThread
@@ -56,11 +61,21 @@ class Node:
         settings: complete and checked.
         store: opened; the caller closes it.
         recovered: what the store held.
+        beginning: which cluster, and where this node listens for its members.
         stop_with_stdin: stop when standard input ends.
+
+    Raises:
+        WrongDirectory: ``--cluster`` names strangers only.
     """
 
     def __init__(
-        self, settings: NodeSettings, store: Store, recovered: Recovered, *, stop_with_stdin: bool
+        self,
+        settings: NodeSettings,
+        store: Store,
+        recovered: Recovered,
+        beginning: Beginning,
+        *,
+        stop_with_stdin: bool,
     ) -> None:
         self._settings = settings
         self._store = store
@@ -71,8 +86,12 @@ class Node:
         self._listeners: list[asyncio.Server] = []
         self._troubles = 0  # of sockets, outside any connection: no descriptors left, and so on
         clock = Clock()
-        server = make_server(settings, store, recovered, clock)
+        server = make_server(settings, store, recovered, beginning, clock)
         self._server = server
+        if words := check_listed(settings, beginning, server.configuration()):
+            _LOG.warning("%s", words)
+        beginning = located_by(beginning, settings.node_id, server.configuration())
+        self._beginning = beginning
         self._driver = driver = Driver(server, clock, self._broken)
         self._clients = ClientListener(server, driver.wake, _client_bounds(settings))
         post = self._loop.call_soon_threadsafe
@@ -82,22 +101,41 @@ class Node:
         self._scrubber = ScrubThread(
             store.scrub, post, self._rotten, settings.scrub_every_ms / 1000
         )
+        own = make_hello(settings, store, beginning)
+        self._desk = ClusterDesk(
+            server=server,
+            wake=driver.wake,
+            own=own,
+            founders=dict(beginning.founders),
+            directory_of=lambda node: dict(store.identity.peers).get(node),
+            status=self.status,
+            election_timeout_ms=settings.election_timeout_ms,
+        )
+        self._members = Members(
+            node_id=settings.node_id,
+            server=server,
+            beginning=beginning,
+            desk=self._desk,
+            joiner=Joiner(settings, own, self.status, self._not_joined),
+            removed=self._was_removed,
+        )
         self._peers = PeerNetwork(
             server=server,
             wake=driver.wake_if_due,
-            checks=PeerChecks(
-                make_hello(settings, store), frozenset(settings.peers), store.check_peer
-            ),
-            addresses=settings.peers,
+            checks=PeerChecks(own, store.check_peer),
+            addresses=self._members.addresses(),
             buffer_bytes_max=settings.peer_buffer_bytes_max,
             wrong_directory=self._wrong_directory,
+            answer=self._desk.answer,
         )
+        self._members.connect(self._peers)
         driver.connect(
             clients=self._clients,
             peers=self._peers,
             disk=self._disk,
             snapshots=self._snapshots,
             store=store,
+            membership=self._members,
         )
 
     async def run(self) -> int:
@@ -112,8 +150,11 @@ class Node:
         self._peers.start()
         self._driver.start()
         self._say_hello()
+        self._members.start()
         outcome = await self._outcome
-        if outcome.exit_code in (process.EXIT_CLEAN, process.RESTART):
+        self._members.stop()
+        clean = (process.EXIT_CLEAN, process.EXIT_REMOVED, process.RESTART)
+        if outcome.exit_code in clean:
             _LOG.info("%s; stopping", outcome.words)
             await self._drain()
         else:
@@ -132,8 +173,11 @@ class Node:
             "pid": os.getpid(),
             "data": str(settings.data),
             "listen": str(settings.listen),
-            "peer_listen": str(settings.peer_listen),
-            "cluster": {str(node): str(address) for node, address in settings.cluster.items()},
+            "peer_listen": str(self._beginning.peer_listen or ""),
+            "cluster_id": self._beginning.cluster_id.hex(),
+            "cluster": {
+                str(node): str(address) for node, address in sorted(self._desk.addresses().items())
+            },
             "incarnation": self._store.identity.incarnation,
             "linked": self._peers.linked(),
         }
@@ -142,10 +186,13 @@ class Node:
 
     async def _listen(self) -> None:
         settings = self._settings
-        if settings.peers:
-            await self._listen_on("--peer-listen", settings.peer_listen, self._peers.connect)
+        peer_listen = self._beginning.peer_listen
+        if peer_listen is not None:
+            await self._listen_on("--peer-listen", peer_listen, self._peers.connect)
         if settings.admin_listen is not None:
-            pages = AdminPages(self.status, self._server.is_serving)
+            refusal = why_not(settings.admin_changes, settings.admin_listen)
+            cluster = ClusterPages(self._desk.answer, refusal)
+            pages = AdminPages(self.status, self._server.is_serving, cluster)
             cluster_id = self._store.identity.cluster_id.hex()
             pages.more["/snapshot"] = SnapshotPages(
                 self._store, self._ask_for_snapshot, cluster_id, settings.node_id
@@ -182,7 +229,7 @@ class Node:
             settings.listen,
             round(process.process_age_seconds() * 1000),
             settings.data,
-            settings.peer_listen if settings.peers else "none",
+            self._beginning.peer_listen or "none",
             settings.admin_listen or "none",
             self._store.identity.incarnation,
             self._recovered_entries,
@@ -229,7 +276,7 @@ class Node:
 
     def _rotten(self, damage: CorruptData) -> None:
         """The disk rots where nobody looked: start again, and let the others bring it back."""
-        if self._settings.peers:
+        if self._peers.linked():
             _LOG.error("%s; this node starts again to be repaired by the others", damage)
             self._finish(process.RESTART, "to be repaired")
         else:
@@ -245,6 +292,12 @@ class Node:
         if self._damage is not None and any(step.is_repaired for step in steps):
             self._damage = None
             _LOG.warning("repaired: this node has again all that its disk had lost")
+
+    def _was_removed(self, words: str) -> None:
+        self._finish(process.EXIT_REMOVED, words)
+
+    def _not_joined(self, error: QuorateError) -> None:
+        self._finish(process.exit_code(error), str(error))
 
     def _durable(self, sequence: int) -> None:
         self._server.persisted(sequence)
@@ -274,7 +327,8 @@ class Node:
         deadline = self._loop.time() + self._settings.drain_timeout_ms / 1000
         for listener in self._listeners:
             listener.close()
-        if self._settings.peers and self._server.status()["role"] == "leader":
+        voters = set(self._server.configuration().voters)
+        if voters - {self._settings.node_id} and self._server.status()["role"] == "leader":
             self._server.transfer_leadership()
             self._driver.wake()
             await self._wait_until(self._is_succeeded, deadline)
@@ -296,7 +350,9 @@ class Node:
         return not self._server.status()["pending_bytes"] or self._is_without_quorum()
 
     def _is_without_quorum(self) -> bool:
-        return len(self._peers.linked()) + 1 <= len(self._settings.cluster) // 2
+        voters = set(self._server.configuration().voters)
+        reached = voters & {*self._peers.linked(), self._settings.node_id}
+        return len(reached) <= len(voters) // 2
 
     async def _wait_until(self, condition: Callable[[], bool], deadline: float) -> bool:
         while not condition():

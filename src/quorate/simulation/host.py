@@ -16,17 +16,19 @@ Invariants:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol, TypeAlias
 
+from quorate.consensus.change import Change
 from quorate.consensus.engine import Engine, ReadSnapshot
 from quorate.consensus.entry import Damage, Persist, Recovered, SnapshotMeta
 from quorate.consensus.registry import create_engine
 from quorate.errors import DiskFailed, RemoteProtocolError, StorageError, WrongDirectory
-from quorate.replication.turn import SnapshotJob, Turn
+from quorate.replication.turn import Channel, SnapshotJob, Turn
+from quorate.simulation.ambush import FORWARDS
 from quorate.simulation.clocks import DiskTiming, VirtualClock
 from quorate.simulation.disk import VirtualDisk
 from quorate.simulation.judges.court import Court
@@ -59,6 +61,8 @@ class Core(Protocol):
     def install(self, meta: SnapshotMeta, chunks: Iterable[bytes]) -> None: ...
 
     def announce(self) -> None: ...
+
+    def change_membership(self, token: Hashable, change: Change) -> None: ...
 
     def transfer_leadership(self, to: int = 0) -> None: ...
 
@@ -97,6 +101,7 @@ class Host:
     Attributes:
         send: where its messages go; set by whoever owns the network.
         on_turn: hears of every turn.
+        on_moment: hears what it has come to, as ``on_moment(moment, node)``.
         on_down: hears that it is down: crashed, killed or stopped by itself.
         is_harmed: its disk was damaged on purpose: it may stop, and may refuse to start.
         damage: what it said at its last start about what it had lost.
@@ -125,6 +130,7 @@ class Host:
         self.core: Any = None
         self.send: Callable[[int, int, int, bytes], None] = lambda *_: None
         self.on_turn: Callable[[Host, Any], None] = lambda *_: None
+        self.on_moment: Callable[[str, int], None] = lambda _moment, _node: None
         self.on_down: Callable[[Host], None] = lambda _: None
         self.is_harmed = False
         self.damage: Damage | None = None
@@ -380,6 +386,8 @@ class Host:
             self._court.conduct.replicas_agree_with_themselves(self.node_id, turn.fatal)
         for peer, channel, payload in turn.sends:
             self.send(self.node_id, peer, channel, payload)
+            if channel == Channel.FORWARD:
+                self.on_moment(FORWARDS, self.node_id)
         if turn.persists:
             self._court.durability.on_asked(self.node_id, turn.persists)
             self._queue += turn.persists

@@ -108,6 +108,7 @@ class Store:
         new_directory_id: bytes,
         settings: StorageSettings,
         may_repair: bool = False,
+        founding: str = "",
     ) -> tuple[Store, Recovered]:
         """Open a data directory, or begin one when it is empty.
 
@@ -119,6 +120,8 @@ class Store:
             settings: sizes and counts.
             may_repair: others have what may be lost here. A damaged log or snapshot is then set
                 aside, and ``Recovered.damage`` says that something is missing.
+            founding: what to remember about how this node began; only where nothing is
+                remembered yet.
 
         Raises:
             WrongDirectory: it is not ours, or half of it is missing; nothing was changed.
@@ -128,7 +131,7 @@ class Store:
         identity = load_identity(disk)
         if identity is None:
             _refuse_orphans(disk)
-            identity = Identity(cluster_id, node_id, new_directory_id)
+            identity = Identity(cluster_id, node_id, new_directory_id, founding=founding)
             save_identity(disk, identity)
         identity.check_owner(cluster_id, node_id)
         stamp = Stamp(cluster_id, identity.directory_id, node_id)
@@ -137,7 +140,12 @@ class Store:
             wal, recovered = _recover(disk, stamp, shelf, settings, may_repair=may_repair)
         else:
             wal, recovered = _initialise(disk, stamp, settings), Recovered()
-        identity = replace(identity, incarnation=identity.incarnation + 1, is_initialised=True)
+        identity = replace(
+            identity,
+            incarnation=identity.incarnation + 1,
+            is_initialised=True,
+            founding=identity.founding or founding,
+        )
         save_identity(disk, identity)
         return cls(disk, identity, shelf, wal), recovered
 

@@ -37,6 +37,7 @@ class NewDirectory:
         directory_id: 16 random bytes.
         incarnation: higher than any start of any node of the old cluster.
         configuration: encoded membership that is in force from now on.
+        founding: what the directory remembers of the cluster's beginning, for the node.
     """
 
     node_id: int
@@ -44,6 +45,7 @@ class NewDirectory:
     directory_id: bytes
     incarnation: int
     configuration: bytes
+    founding: str = ""
 
 
 @dataclass(slots=True)
@@ -85,6 +87,7 @@ def transplant(disk: Disk, new: NewDirectory, source: Source) -> int:
         cluster_id=new.cluster_id,
         new_directory_id=new.directory_id,
         settings=StorageSettings(),
+        founding=new.founding,
     )
     last = 0
     if source.snapshot is not None:

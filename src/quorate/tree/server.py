@@ -14,11 +14,12 @@ Invariants:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from quorate.consensus.engine import NO_LEADER, Draw, Engine, Leadership
+from quorate.consensus.change import Change
+from quorate.consensus.engine import NO_LEADER, Draw, Engine, EngineStatistics, Leadership
 from quorate.consensus.entry import Recovered, SnapshotMeta
 from quorate.consensus.membership import Configuration
 from quorate.consensus.registry import EngineSettings, create_engine
@@ -196,9 +197,13 @@ class CoordinationServer:
         """Tell the others what is committed; ``Turn.announce_soon`` asked for it."""
         self.replica.announce()
 
-    def transfer_leadership(self) -> None:
-        """Hand leadership to the best other voter, when leading."""
-        self.replica.transfer_leadership()
+    def transfer_leadership(self, to: int = 0) -> None:
+        """Hand leadership to node ``to``, or to the best other voter; when leading."""
+        self.replica.transfer_leadership(to)
+
+    def change_membership(self, token: Hashable, change: Change) -> None:
+        """Ask for other members; ``Turn.membership`` answers under ``token``, leading or not."""
+        self.replica.change_membership(token, change)
 
     # ---- the way out ---------------------------------------------------------------------------
 
@@ -216,6 +221,8 @@ class CoordinationServer:
             service.barrier_released(released)
         if turn.leadership is not None:
             self._on_leadership(turn.leadership)
+        elif turn.configuration is not None:
+            service.set_serving(self.is_serving(), self._now_ms)
         if self._notice_due:
             self._notify_leader(turn)
         if service.has_output:
@@ -246,17 +253,48 @@ class CoordinationServer:
     # ---- looking in ----------------------------------------------------------------------------
 
     def is_serving(self) -> bool:
-        """Whether a leader is known (on the leader: established), so that writes get through."""
+        """Whether clients are served here: this node belongs, keeps data, and writes get through.
+
+        They do when a leader is known (on the leader: established). A node that was removed, or
+        is not a member yet, hears nothing of what is decided.
+        """
+        role = self.configuration().role(self.node_id)
+        if role in ("none", "witness"):
+            return False
         leadership = self.replica.leadership
         if leadership.leader == self.node_id:
             return leadership.established
         return leadership.leader != NO_LEADER
+
+    def configuration(self) -> Configuration:
+        """Who belongs now, with addresses; ``Turn.configuration`` tells of every change."""
+        return self.replica.engine.configuration()
 
     def mode(self) -> str:
         """ZooKeeper's word for the role: leader, follower or standalone."""
         if len(self.replica.engine.configuration().members) == 1:
             return "standalone"
         return "leader" if self.replica.leadership.leader == self.node_id else "follower"
+
+    @staticmethod
+    def _membership(engine: EngineStatistics, configuration: Configuration) -> dict[str, Any]:
+        """Who belongs, and how far a change has come."""
+        membership = engine.membership
+        voting = {*configuration.voters, *configuration.outgoing}
+        return {
+            "standing": membership.standing,
+            "learners": [node for node in configuration.members if node not in voting],
+            "witnesses": list(configuration.witnesses),
+            "outgoing": list(configuration.outgoing),
+            "next_voters": list(configuration.next_voters),
+            "configuration_index": membership.index,
+            "configuration_committed": membership.is_committed,
+            "change_under_way": membership.under_way,
+            "change_failed": membership.last_failure,
+            "catching_up": [catching_up._asdict() for catching_up in membership.catching_up],
+            "priorities": {str(node): rank for node, rank in configuration.priorities},
+            "addresses": {str(node): address for node, address in configuration.addresses},
+        }
 
     def status(self) -> dict[str, Any]:
         """Everything a status page shows, ready for JSON."""
@@ -265,7 +303,8 @@ class CoordinationServer:
         configuration = self.replica.engine.configuration()
         active = [peer.node_id for peer in engine.peers if peer.is_active]
         voters = configuration.voters
-        alive = sum(1 for node in voters if node == self.node_id or node in active)
+        alive = {self.node_id, *active}
+        halves = [half for half in (voters, configuration.outgoing) if half]
         leads = self.replica.leadership.established
         return {
             "node_id": self.node_id,
@@ -281,8 +320,11 @@ class CoordinationServer:
             "zxid": self.service.tree.zxid,
             "durable_index": engine.durable_index,
             "voters": list(voters),
-            "failures_tolerated": max(0, alive - (len(voters) // 2 + 1)) if leads else None,
-            "failures_tolerated_when_whole": (len(voters) - 1) // 2,
+            **self._membership(engine, configuration),
+            "failures_tolerated": min(_spare(half, alive) for half in halves) if leads else None,
+            "failures_tolerated_when_whole": min(
+                ((len(half) - 1) // 2 for half in halves), default=0
+            ),
             "members": [
                 {
                     "node_id": peer.node_id,
@@ -299,3 +341,9 @@ class CoordinationServer:
             "ignored": dict(sorted(engine.ignored.items())),
             **self.service.statistics()._asdict(),
         }
+
+
+def _spare(half: tuple[int, ...], alive: set[int]) -> int:
+    """How many of the living voters of one half may still fail."""
+    living = sum(1 for node in half if node in alive)
+    return max(0, living - (len(half) // 2 + 1))

@@ -28,6 +28,8 @@ class FakeTurn:
     install: SnapshotMeta | None = None
     may_wait_for_disk: bool = False
     announce_soon: bool = False
+    configuration: Any = None
+    membership: tuple[Any, ...] = ()
     again: bool = False
     fatal: str | None = None
 

@@ -114,11 +114,3 @@ def _warning(found: Inspection, directory: Path, last: int) -> str:
         lines.append("THE DIRECTORY IS DAMAGED; only what is before the damage is used:")
         lines += [f"  {problem.path}: {problem.found}" for problem in found.problems]
     return "\n".join(lines)
-
-
-@click.group("cluster")
-def command() -> None:
-    """Operators' commands for a cluster."""
-
-
-command.add_command(recover)

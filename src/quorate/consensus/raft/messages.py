@@ -164,6 +164,14 @@ class RepairAnswer:
     end_index: int
 
 
+@dataclass(slots=True)
+class RemovalNotice:
+    """You are no member of the configuration at ``index``, which is committed (§4.2.3)."""
+
+    term: int
+    index: int
+
+
 RaftMessage: TypeAlias = (
     VoteRequest
     | VoteReply
@@ -180,4 +188,5 @@ RaftMessage: TypeAlias = (
     | TimeoutNow
     | RepairQuery
     | RepairAnswer
+    | RemovalNotice
 )

@@ -9,7 +9,10 @@ it says that the disk was damaged and what it cannot vouch for.
 
 from __future__ import annotations
 
-from quorate.consensus.entry import Persist, Recovered
+from collections.abc import Callable
+
+from quorate.consensus.entry import Entry, Persist, Recovered
+from quorate.simulation.ambush import PROMISED
 from quorate.simulation.judges.logs import ShadowLog
 from quorate.simulation.properties import safety
 
@@ -22,19 +25,29 @@ class _Life:
         self.hard_state = recovered.hard_state
         self.waiting: list[Persist] = []
 
-    def confirm(self, sequence: int) -> None:
+    def confirm(self, sequence: int) -> bool:
+        """Note what is durable now; whether a promise is among it."""
+        is_promised = False
         while self.waiting and self.waiting[0].sequence <= sequence:
             step = self.waiting.pop(0)
             self.log.persist(step)
             if step.hard_state is not None:
                 self.hard_state = step.hard_state
+                is_promised = True
+        return is_promised
 
 
 class DurabilityJudge:
-    """Judge of what all nodes' disks keep."""
+    """Judge of what all nodes' disks keep.
+
+    Attributes:
+        on_moment: hears what a node has come to, as ``on_moment(moment, node)``.
+    """
 
     def __init__(self) -> None:
+        self.on_moment: Callable[[str, int], None] = lambda _moment, _node: None
         self._lives: dict[int, _Life] = {}
+        self._forgotten: set[int] = set()
 
     def on_start(self, node_id: int, recovered: Recovered) -> None:
         """A node starts with this."""
@@ -53,11 +66,24 @@ class DurabilityJudge:
 
     def on_confirmed(self, node_id: int, sequence: int) -> None:
         """The node is told that steps up to this one are durable."""
-        self._lives[node_id].confirm(sequence)
+        if self._lives[node_id].confirm(sequence):
+            self.on_moment(PROMISED, node_id)
+
+    def has(self, node_id: int, entry: Entry) -> bool:
+        """Whether a node was told that this entry, or a snapshot of it, is durable.
+
+        A node whose disk was lost on purpose may have had it.
+        """
+        life = self._lives.get(node_id)
+        if life is None or entry.index <= life.log.base:
+            return life is not None or node_id in self._forgotten
+        mark = life.log.at(entry.index)
+        return node_id in self._forgotten or (mark is not None and mark[0] == entry.epoch)
 
     def forget(self, node_id: int) -> None:
         """The disk was replaced on purpose: no promise is left."""
         self._lives.pop(node_id, None)
+        self._forgotten.add(node_id)
 
     @safety("Raft §5.6")
     def votes_survive(self, node_id: int, before: _Life, recovered: Recovered) -> str | None:

@@ -27,10 +27,20 @@ from quorate.consensus.engine import (
     Leadership,
     Message,
     Propose,
+    ReadBarrier,
+    SnapshotSaved,
 )
 from quorate.consensus.entry import Entry, EntryKind, Persist, Recovered, SnapshotMeta
 from quorate.consensus.membership import Configuration
-from quorate.simulation.judges.logs import UNKNOWN_EPOCH, Fingerprint, ShadowLog, fingerprint
+from quorate.simulation.ambush import ASKS, COMMITS, ELECTED, INSTALLS, PROMISES, SAVES
+from quorate.simulation.judges.logs import (
+    UNKNOWN_EPOCH,
+    Fingerprint,
+    ShadowLog,
+    fingerprint,
+    is_same,
+)
+from quorate.simulation.judges.membership import MembershipJudge
 from quorate.simulation.properties import safety
 
 FIG_3 = "Raft Fig. 3"
@@ -51,9 +61,15 @@ class _Broadcast:
 
 
 class EngineJudge:
-    """Judge of one simulated cluster's engines."""
+    """Judge of one simulated cluster's engines.
 
-    def __init__(self) -> None:
+    Attributes:
+        on_moment: hears what a node has come to, as ``on_moment(moment, node)``.
+    """
+
+    def __init__(self, membership: MembershipJudge | None = None) -> None:
+        self.membership = membership
+        self.on_moment: Callable[[str, int], None] = lambda _moment, _node: None
         self.leaders: dict[int, int] = {}  # epoch -> node
         self.delivered: dict[int, Fingerprint] = {}  # index -> entry
         self.delivered_last = 0
@@ -67,6 +83,8 @@ class EngineJudge:
     def observe(self, node_id: int, engine: Engine, recovered: Recovered) -> ObservedEngine:
         """Wrap a node's engine (again after each restart)."""
         self.logs[node_id] = ShadowLog(recovered)
+        if self.membership is not None:
+            self.membership.on_start(node_id, recovered, engine.configuration())
         delivered = recovered.snapshot.index if recovered.snapshot is not None else 0
         return ObservedEngine(node_id, engine, self, delivered)
 
@@ -87,8 +105,11 @@ class EngineJudge:
             log.entries.append(mark)
             if is_new and entry.kind == EntryKind.BATCH:
                 self.integrity(node_id, entry, mark[2])
+        if step.hard_state is not None:
+            self.on_moment(PROMISES, node_id)
         chunk = step.chunk
         if chunk is not None and chunk.last:
+            self.on_moment(INSTALLS, node_id)
             log.reset(chunk.meta, discard=chunk.discard_log)
 
     def on_propose(self, node_id: int, epoch: int, payload: bytes, delivered: int) -> None:
@@ -101,6 +122,8 @@ class EngineJudge:
 
     def on_committed(self, node_id: int, entries: list[Entry], previous: int, epoch: int) -> int:
         """A node in this epoch delivers entries; returns the last index."""
+        if entries[-1].index > self.delivered_last:
+            self.on_moment(COMMITS, node_id)
         for entry in entries:
             self.state_machine_safety(node_id, entry, previous)
             previous = entry.index
@@ -126,6 +149,7 @@ class EngineJudge:
         self.election_safety(node_id, news)
         if news.leader == node_id and not news.established:
             self.elections += 1
+            self.on_moment(ELECTED, node_id)
             self.leader_completeness(node_id, news.epoch)
 
     # ---- Raft, Fig. 3 --------------------------------------------------------------------------
@@ -152,7 +176,7 @@ class EngineJudge:
             return f"node {node_id} appends index {entry.index} after {log.last}"
         before = log.epoch_before(entry.index)
         known, known_before = self.entries.setdefault((entry.index, entry.epoch), (mark, before))
-        if known != mark:
+        if not is_same(known, mark):
             return (
                 f"node {node_id}: entry {entry.index} of epoch {entry.epoch} is not the known one"
             )
@@ -179,7 +203,7 @@ class EngineJudge:
             return f"node {node_id} delivers {entry.index} after {previous}"
         mark = fingerprint(entry)
         known = self.delivered.setdefault(entry.index, mark)
-        if known == mark:
+        if is_same(known, mark):
             return None
         return f"node {node_id} delivers {mark} at {entry.index}, where another delivered {known}"
 
@@ -187,7 +211,8 @@ class EngineJudge:
     def delivered_entries_stay(self, node_id: int, index: int, log: ShadowLog) -> str | None:
         """No node deletes an entry that any node delivered."""
         covered = self.delivered.get(index)
-        if covered is not None and log.at(index) == covered:
+        held = log.at(index)
+        if covered is not None and held is not None and is_same(held, covered):
             return f"node {node_id} truncates from {index}, which was delivered"
         return None
 
@@ -256,7 +281,7 @@ class ObservedEngine:
         self._delivered = delivered
         self._leads = False
         self._established = False
-        self._epoch = 0
+        self._epoch = self._delivered_epoch = 0
         # without a detour, because these are called for every message
         self.is_quiet: Callable[[], bool] = engine.is_quiet
         self.encode: Callable[[Message], bytes] = engine.encode
@@ -266,6 +291,10 @@ class ObservedEngine:
         """Pass the event in."""
         if self._established and type(event) is Propose:
             self._judge.on_propose(self._node_id, self._epoch, event.payload, self._delivered)
+        elif type(event) is ReadBarrier and not self._leads:
+            self._judge.on_moment(ASKS, self._node_id)
+        elif type(event) is SnapshotSaved:
+            self._judge.on_moment(SAVES, self._node_id)
         self.inner.step(event)
 
     def take(self) -> Effects:
@@ -281,9 +310,12 @@ class ObservedEngine:
         if effects.committed:
             epoch = self._epoch if news is None else news.epoch
             self._delivered = judge.on_committed(node_id, effects.committed, self._delivered, epoch)
+            self._delivered_epoch = effects.committed[-1].epoch
         if news is not None:
             judge.on_leadership(node_id, news)
             self._established, self._epoch = news.established, news.epoch
+        if judge.membership is not None:
+            judge.membership.on_turn(node_id, effects, self._delivered, self._delivered_epoch)
         return effects
 
     def snapshot_meta(self, index: int) -> SnapshotMeta:
