@@ -34,6 +34,7 @@ from quorate.consensus.engine import (
     TransferLeadership,
 )
 from quorate.consensus.entry import (
+    Damage,
     Entry,
     EntryKind,
     PartialSnapshot,
@@ -92,6 +93,14 @@ class MemoryDisk:
     entries: list[Entry] = field(default_factory=list)
     incoming: bytes = b""
     partial: SnapshotChunk | None = None  # the last piece of what is incoming
+    damage: Damage | None = None
+
+    def lose(self, entries: int, *, hard_state: bytes | None = None) -> None:
+        """Damage: only so many entries are left; with a hard state, only this old one."""
+        self.entries = self.entries[:entries]
+        if hard_state is not None:
+            self.hard_state = hard_state
+        self.damage = Damage(is_hard_state_known=hard_state is None, words="planted damage")
 
     def carry_out(self, persist: Persist) -> None:
         """Make one step durable, in the order of its fields."""
@@ -118,6 +127,8 @@ class MemoryDisk:
             assert self.snapshot is not None, "compaction without a snapshot"
             assert persist.compact_to <= self.snapshot.index, "compaction beyond the snapshot"
             self.entries = [e for e in self.entries if e.index > persist.compact_to]
+        if persist.is_repaired:
+            self.damage = None
 
     def save_snapshot(self, meta: SnapshotMeta, data: bytes) -> None:
         self.snapshot, self.snapshot_data = meta, data
@@ -131,7 +142,7 @@ class MemoryDisk:
         if self.partial is not None and self.partial.identity:
             last = self.partial
             partial = PartialSnapshot(last.meta, last.identity, len(self.incoming))
-        return Recovered(self.hard_state, meta, list(self.entries), partial)
+        return Recovered(self.hard_state, meta, list(self.entries), partial, self.damage)
 
 
 def describe_message(message: RaftMessage) -> str:

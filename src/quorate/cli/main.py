@@ -24,6 +24,8 @@ _COMMANDS = {
     "up": ("quorate.cli.up", "Run a local cluster, one process per node, until Ctrl-C."),
     "serve": ("quorate.cli.serve", "Run one node in the foreground."),
     "status": ("quorate.cli.status", "Show who leads, who lags, how many failures are tolerated."),
+    "snapshot": ("quorate.cli.snapshot.group", "Back a running cluster up; restore a backup."),
+    "log": ("quorate.cli.log.group", "Look at a data directory offline; verify every byte."),
     "cluster": (
         "quorate.cli.cluster.group",
         "Add, remove and replace nodes, move leadership, and see how the cluster is.",

@@ -302,7 +302,7 @@ class EngineStatistics(NamedTuple):
     """Engine-neutral numbers for status pages, metrics and tests."""
 
     engine: str
-    role: str  # "leader", "follower", "candidate", "learner", "witness"
+    role: str  # "leader", "follower", "candidate", "learner", "witness", "repairing" (its disk)
     epoch: int
     leader: int
     commit_index: int

@@ -95,6 +95,7 @@ class Persist:
         entries: appended after the truncation; first index = last index + 1.
         chunk: a piece of an incoming snapshot.
         compact_to: entries up to this index may be forgotten: a durable snapshot covers them.
+        is_repaired: all that ``Recovered.damage`` took is back; the disk may forget about it.
     """
 
     sequence: int
@@ -103,6 +104,23 @@ class Persist:
     entries: list[Entry] = field(default_factory=list)
     chunk: SnapshotChunk | None = None
     compact_to: int | None = None
+    is_repaired: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Damage:
+    """What a directory that was damaged can no longer vouch for.
+
+    Entries that this node once called durable may be missing from the end of what was recovered.
+
+    Attributes:
+        is_hard_state_known: the hard state is the newest that ever was durable. Otherwise it may
+            be an older one, and what it promised is forgotten.
+        words: what was found where, for people.
+    """
+
+    is_hard_state_known: bool
+    words: str
 
 
 @dataclass(slots=True)
@@ -111,9 +129,12 @@ class Recovered:
 
     ``entries`` follow the snapshot without a gap; some may also lie at or before its index.
     ``partial`` is newer than the snapshot, and no part of the state.
+    With ``damage`` all of it is true and some of it is missing, until a step with
+    ``is_repaired`` was persisted.
     """
 
     hard_state: bytes | None = None
     snapshot: SnapshotMeta | None = None
     entries: list[Entry] = field(default_factory=list)
     partial: PartialSnapshot | None = None
+    damage: Damage | None = None

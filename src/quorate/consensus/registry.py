@@ -131,3 +131,13 @@ def check_steps(name: str, engine: Engine) -> Engine:
 
         return cast("Engine", CheckedRaft(engine))
     raise SettingsError(f"unknown engine {name!r}; known engines: raft")
+
+
+def describe_hard_state(data: bytes | None) -> str:
+    """An engine's private durable state in words, for people who look at a data directory."""
+    if data is None:
+        return "no vote yet"
+    from quorate.consensus.raft import codec  # noqa: PLC0415 - registry
+
+    words = codec.describe_hard_state(data)
+    return words or f"a state of {len(data)} bytes that no known engine wrote"

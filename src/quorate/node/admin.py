@@ -3,6 +3,7 @@
     GET /livez    200 while the process runs its loop
     GET /readyz   200 when clients get answers here, 503 otherwise
     GET /status   the node's picture as JSON
+    /snapshot     online backup; see ``snapshot_pages.py``
     /cluster ...  the whole cluster, and changes of it: ``admin_cluster.py``
 
 Anything else is 404, any other method 405. One request per connection, a request head of at most
@@ -49,6 +50,7 @@ class AdminPages:
         self.cluster = cluster
         self._status = status
         self._is_serving = is_serving
+        self.more: dict[str, Callable[[str, str], tuple[int, str, bytes]]] = {}
         self.connections = 0
         self.complaints = Complaints("--admin-listen")
 
@@ -59,6 +61,8 @@ class AdminPages:
     def answer(self, method: str, target: str) -> tuple[int, str, bytes]:
         """Status code, content type and body for one request."""
         path = target.partition("?")[0]
+        if path in self.more:
+            return self.more[path](method, target)
         if path not in ("/livez", "/readyz", "/status"):
             return 404, "text/plain", b"not found; try /livez, /readyz, /status or /cluster\n"
         if method not in ("GET", "HEAD"):

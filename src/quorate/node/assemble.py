@@ -18,6 +18,7 @@ from quorate.node.settings import NodeSettings
 from quorate.node.versions import spoken_versions
 from quorate.protocol.peer import Hello
 from quorate.replication.turn import ReplicaSettings
+from quorate.storage.identity import load_identity
 from quorate.storage.real_disk import RealDisk
 from quorate.storage.settings import StorageSettings
 from quorate.storage.store import Store
@@ -57,12 +58,15 @@ def open_store(
     Raises:
         StorageError: it cannot be trusted or used; the message says what to do.
     """
+    identity = load_identity(disk)
+    has_company = len(beginning.founders) != 1 or bool(identity and identity.peers)
     return Store.open(
         disk,
         node_id=settings.node_id,
         cluster_id=beginning.cluster_id,
         new_directory_id=directory_id,
         settings=StorageSettings(segment_bytes=settings.segment_bytes),
+        may_repair=has_company,
         founding=beginning.founding,
     )
 

@@ -20,8 +20,8 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from quorate import __version__
-from quorate.consensus.entry import Recovered
-from quorate.errors import QuorateError
+from quorate.consensus.entry import Persist, Recovered
+from quorate.errors import CorruptData, QuorateError
 from quorate.node import process
 from quorate.node.admin import AdminPages
 from quorate.node.admin_cluster import ClusterPages, why_not
@@ -36,8 +36,10 @@ from quorate.node.joining import Joiner
 from quorate.node.members import Members
 from quorate.node.peer_identity import PeerChecks
 from quorate.node.peer_network import PeerNetwork
+from quorate.node.scrub_thread import ScrubThread
 from quorate.node.security import Security
 from quorate.node.settings import NodeSettings
+from quorate.node.snapshot_pages import SnapshotPages
 from quorate.node.snapshot_thread import SnapshotThread
 from quorate.node.units import Address
 from quorate.storage.store import Store
@@ -97,9 +99,13 @@ class Node:
         self._driver = driver = Driver(server, clock, self._broken, looks=settings.reads == "lease")
         self._clients = ClientListener(server, driver.wake, _client_bounds(settings))
         post = self._loop.call_soon_threadsafe
-        self._disk = DiskThread(store.persist, post, self._durable, self._disk_failed)
+        self._damage = recovered.damage
+        self._disk = DiskThread(self._persist, post, self._durable, self._disk_failed)
         self._snapshots = SnapshotThread(
             store, post, server, driver.wake, self._disk_failed, self._loop.call_later
+        )
+        self._scrubber = ScrubThread(
+            store.scrub, post, self._rotten, settings.scrub_every_ms / 1000
         )
         own = make_hello(settings, store, beginning)
         self._desk = ClusterDesk(
@@ -145,6 +151,8 @@ class Node:
         self._loop.set_exception_handler(self._unexpected)
         self._disk.start()
         self._snapshots.start()
+        if self._settings.scrub_every_ms:
+            self._scrubber.start()
         await self._listen()
         self._watch_signals()
         self._peers.start()
@@ -154,7 +162,8 @@ class Node:
         self._members.start()
         outcome = await self._outcome
         self._members.stop()
-        if outcome.exit_code in (process.EXIT_CLEAN, process.EXIT_REMOVED):
+        clean = (process.EXIT_CLEAN, process.EXIT_REMOVED, process.RESTART)
+        if outcome.exit_code in clean:
             _LOG.info("%s; stopping", outcome.words)
             await self._drain()
         else:
@@ -195,8 +204,12 @@ class Node:
         if settings.admin_listen is not None:
             refusal = why_not(settings.admin_changes, settings.admin_listen)
             cluster = ClusterPages(self._desk.answer, refusal)
-            connect = AdminPages(self.status, self._server.is_serving, cluster).connect
-            admin = self._security.admin
+            pages = AdminPages(self.status, self._server.is_serving, cluster)
+            cluster_id = self._store.identity.cluster_id.hex()
+            pages.more["/snapshot"] = SnapshotPages(
+                self._store, self._ask_for_snapshot, cluster_id, settings.node_id
+            ).answer
+            connect, admin = pages.connect, self._security.admin
             await self._listen_on(
                 "--admin-listen", settings.admin_listen, admin.secure(connect) if admin else connect
             )
@@ -245,6 +258,15 @@ class Node:
             self._recovered_entries,
             type(self._loop).__module__.partition(".")[0],
         )
+        if self._damage is not None:
+            _LOG.warning(
+                "%s. What this node lost is brought back by the others; until then it does not "
+                "vote%s",
+                self._damage.words,
+                ""
+                if self._damage.is_hard_state_known
+                else ". Its last vote may be lost, too: every other voter must be asked first",
+            )
 
     # ---- what ends a node ----------------------------------------------------------------------
 
@@ -269,6 +291,30 @@ class Node:
     def _wrong_directory(self, words: str) -> None:
         self._driver.stop()
         self._finish(process.EXIT_DIRECTORY, words)
+
+    def _ask_for_snapshot(self) -> int:
+        index = self._server.ask_for_snapshot()
+        self._driver.wake()
+        return index
+
+    def _rotten(self, damage: CorruptData) -> None:
+        """The disk rots where nobody looked: start again, and let the others bring it back."""
+        if self._peers.linked():
+            _LOG.error("%s; this node starts again to be repaired by the others", damage)
+            self._finish(process.RESTART, "to be repaired")
+        else:
+            _LOG.error(
+                "%s; all is still in memory: save it now (quorate snapshot save), then replace "
+                "the disk",
+                damage,
+            )
+
+    def _persist(self, steps: list[Persist]) -> None:
+        """Make steps durable, and say it when the last damage is repaired."""
+        self._store.persist(steps)
+        if self._damage is not None and any(step.is_repaired for step in steps):
+            self._damage = None
+            _LOG.warning("repaired: this node has again all that its disk had lost")
 
     def _was_removed(self, words: str) -> None:
         self._finish(process.EXIT_REMOVED, words)
@@ -341,6 +387,7 @@ class Node:
     def _close(self) -> None:
         self._driver.stop()
         self._security.stop()
+        self._scrubber.stop()
         self._peers.close()
         for listener in self._listeners:
             listener.close()

@@ -137,6 +137,9 @@ class Server(Protocol):
     def persisted(self, sequence: int) -> None:
         """Persistence steps up to this one are durable."""
 
+    def ask_for_snapshot(self) -> int:
+        """Take a snapshot soon; returns the index that it will have at least."""
+
     def snapshot_saved(self, meta: SnapshotMeta, size_bytes: int) -> None:
         """The snapshot asked for is durable."""
 

@@ -39,6 +39,8 @@ EXIT_SETTINGS = 2
 EXIT_INVARIANT = 3
 EXIT_DISK = 4
 EXIT_DIRECTORY = 5
+RESTART = -1
+"""Not an exit code: the same process begins anew."""
 EXIT_NOT_JOINED = 6
 EXIT_REMOVED = 7
 
@@ -61,7 +63,11 @@ def run_node(settings: NodeSettings, *, stop_with_stdin: bool = False) -> int:
         return EXIT_SETTINGS
     configure_logging(settings)
     try:
-        return _run(settings, stop_with_stdin)
+        code = _run(settings, stop_with_stdin)
+        if code == RESTART:
+            logging.shutdown()
+            os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606 - ourselves
+        return code
     except QuorateError as error:
         _LOG.critical("%s", error)
         return exit_code(error)

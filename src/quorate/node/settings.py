@@ -213,6 +213,14 @@ SETTINGS: tuple[Setting, ...] = (
         "Size of one file of the write-ahead log.",
     ),
     Setting(
+        "scrub_every",
+        "scrub_every_ms",
+        parse_duration_ms,
+        "1h",
+        "TIME",
+        "How often files are read through in search of damage, slowly (0s: never).",
+    ),
+    Setting(
         "request_max",
         "request_bytes_max",
         parse_size_bytes,
@@ -299,6 +307,7 @@ class NodeSettings:
     snapshot_every_bytes: int
     snapshot_bytes_per_second: int
     segment_bytes: int
+    scrub_every_ms: int
     request_bytes_max: int
     connections_max: int
     connections_per_address_max: int

@@ -240,6 +240,12 @@ class Replica:
         """Ask the engine to hand leadership over (to the best voter by default)."""
         self.engine.step(TransferLeadership(to))
 
+    def ask_for_snapshot(self) -> int:
+        """Take a snapshot soon; returns the index that it will have at least."""
+        if self.applied_index:
+            self._snapshots.ask()
+        return self.applied_index
+
     def change_membership(self, token: Hashable, change: Change) -> None:
         """Ask for other members; ``Turn.membership`` answers under ``token``.
 

@@ -40,6 +40,7 @@ class SnapshotPolicy:
     __slots__ = (
         "_bytes_min",
         "_factor",
+        "_is_asked",
         "_node_id",
         "_round",
         "_running",
@@ -55,6 +56,7 @@ class SnapshotPolicy:
         self._round = 0
         self._running: object | None = None
         self._size_bytes = 0  # of the one under way
+        self._is_asked = False
         self.bytes_since_last = 0
         self.last_size_bytes = 0
 
@@ -67,6 +69,8 @@ class SnapshotPolicy:
         """Whether a snapshot should begin now."""
         if self._running is not None:
             return False
+        if self._is_asked:
+            return True
         if self.bytes_since_last < self._bytes_min:
             return False
         threshold = max(self._bytes_min, int(self.last_size_bytes * self._factor))
@@ -76,11 +80,16 @@ class SnapshotPolicy:
             threshold += threshold * spread >> 17
         return self.bytes_since_last >= threshold
 
+    def ask(self) -> None:
+        """Somebody wants a snapshot, however little has changed."""
+        self._is_asked = True
+
     def begin(self, header: bytes, body: Iterator[bytes]) -> Iterator[bytes]:
         """Start the snapshot: its pieces, header first, guarded against use after abandoning."""
         assert self._running is None
         ticket = self._running = object()
         self._round += 1
+        self._is_asked = False
         self.bytes_since_last = 0
         return self._pieces(ticket, header, body)
 

@@ -24,7 +24,7 @@ from typing import Any, Protocol, TypeAlias
 
 from quorate.consensus.change import Change
 from quorate.consensus.engine import Engine, ReadSnapshot, SnapshotRead
-from quorate.consensus.entry import Persist, Recovered, SnapshotMeta
+from quorate.consensus.entry import Damage, Persist, Recovered, SnapshotMeta
 from quorate.consensus.registry import create_engine
 from quorate.errors import DiskFailed, RemoteProtocolError, StorageError, WrongDirectory
 from quorate.replication.turn import Channel, SnapshotJob, Turn
@@ -33,6 +33,7 @@ from quorate.simulation.clocks import DiskTiming, VirtualClock
 from quorate.simulation.disk import VirtualDisk
 from quorate.simulation.judges.court import Court
 from quorate.simulation.world import World
+from quorate.storage.repair import MARKER_NAME
 from quorate.storage.settings import StorageSettings
 from quorate.storage.store import Store
 
@@ -95,6 +96,7 @@ class HostSettings:
     cluster_id: bytes
     tick_us: int = 10_000
     disk_us: tuple[int, int] = (100, 1_000)
+    may_repair: bool = True
 
 
 class Host:
@@ -106,6 +108,7 @@ class Host:
         on_moment: hears what it has come to, as ``on_moment(moment, node)``.
         on_down: hears that it is down: crashed, killed or stopped by itself.
         is_harmed: its disk was damaged on purpose: it may stop, and may refuse to start.
+        damage: what it said at its last start about what it had lost.
         may_stop: its disk was made to fail on purpose: it may stop, and starts again.
         retired: why it will not start again, or None.
         stopped: why it stopped itself the last time, or None.
@@ -134,6 +137,7 @@ class Host:
         self.on_moment: Callable[[str, int], None] = lambda _moment, _node: None
         self.on_down: Callable[[Host], None] = lambda _: None
         self.is_harmed = False
+        self.damage: Damage | None = None
         self.may_stop = False
         self.retired: str | None = None
         self.stopped: str | None = None
@@ -188,6 +192,11 @@ class Host:
             cluster_id=settings.cluster_id,
             new_directory_id=self.dice.bytes(16),
             settings=settings.storage,
+            may_repair=settings.may_repair,
+        )
+        self.damage = recovered.damage
+        self._court.conduct.damage_is_reported_only_if_there_is_some(
+            self.node_id, recovered.damage, self.is_harmed
         )
         self._court.durability.on_start(self.node_id, recovered)
 
@@ -252,6 +261,11 @@ class Host:
             self.retired = "its disk lost a write that it had confirmed, and nothing can tell"
         if was_alive:
             self.on_down(self)
+
+    @property
+    def is_being_repaired(self) -> bool:
+        """Whether the disk still says that something is missing."""
+        return self.alive and not self.disk.is_dead and MARKER_NAME in self.disk.names()
 
     # ---- who is who ----------------------------------------------------------------------------
 

@@ -21,7 +21,7 @@ from typing import NamedTuple
 from zlib import crc32
 
 from quorate.consensus.entry import SnapshotMeta
-from quorate.errors import StorageError
+from quorate.errors import CorruptData, StorageError
 from quorate.storage.disk import Disk, File
 from quorate.storage.settings import StorageSettings
 from quorate.storage.snapshot_file import (
@@ -217,6 +217,16 @@ class SnapshotShelf:
         with self._lock:
             return max((index for index, _ in self._files), default=0)
 
+    def newest(self) -> tuple[SnapshotMeta, int, bool] | None:
+        """Metadata of the newest complete snapshot, its payload's size as it is stored, and
+        whether that is compressed.
+        """
+        with self._lock:
+            if not self._files:
+                return None
+            found = self._files[max(self._files)]
+            return found.meta, found.size_bytes, found.version != PLAIN
+
     def count(self) -> int:
         """Complete snapshots known."""
         with self._lock:
@@ -283,6 +293,19 @@ class SnapshotShelf:
             if found is None:
                 raise StorageError(f"there is no snapshot at index {meta.index}")
             return found.pieces(self._disk.open(snapshot_name(meta)))
+
+    def scrub_newest(self) -> Iterator[CorruptData | None]:
+        """Read the newest snapshot through: None for each good block, damage if there is any."""
+        with self._lock:
+            if not self._files:
+                return
+            found = self._files[max(self._files)]
+            file = self._disk.open(snapshot_name(found.meta))
+        try:
+            for _ in found.pieces(file):
+                yield None
+        except CorruptData as error:
+            yield error
 
     def set_aside(self, name: str) -> None:
         """Rename a damaged file, so that it never counts again but can be examined."""

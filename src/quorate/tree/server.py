@@ -191,6 +191,10 @@ class CoordinationServer:
         """Persistence step ``sequence`` and all before it are durable."""
         self.replica.persisted(sequence)
 
+    def ask_for_snapshot(self) -> int:
+        """Take a snapshot soon; returns the index that it will have at least."""
+        return self.replica.ask_for_snapshot()
+
     def snapshot_saved(self, meta: SnapshotMeta, size_bytes: int) -> None:
         """The snapshot of ``Turn.save_snapshot`` is durable."""
         self.replica.snapshot_saved(meta, size_bytes)

@@ -87,8 +87,8 @@ def test_a_segment_is_what_the_document_says():
     assert read_segment(content(directory(), "wal-0000000000000001.q")) == [
         [],
         [(2, 0, 0, 0, b"vote"), (1, 1, 7, 1, b"payload")],
-        [(3, 0, 0, 1, b""), (1, 2, 8, 1, b"")],
-        [(4, 0, 0, 1, b"")],
+        [(2, 0, 0, 0, b"vote"), (3, 0, 0, 1, b""), (1, 2, 8, 1, b"")],
+        [(2, 0, 0, 0, b"vote"), (4, 0, 0, 1, b"")],
     ]
 
 

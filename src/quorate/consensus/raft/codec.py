@@ -36,6 +36,8 @@ from quorate.consensus.raft.messages import (
     ReadReply,
     ReadRequest,
     RemovalNotice,
+    RepairAnswer,
+    RepairQuery,
     TermNotice,
     TimeoutNow,
     VoteReply,
@@ -68,6 +70,8 @@ _FIXED: tuple[tuple[int, type[Any], str, tuple[str, ...]], ...] = (
     (13, TimeoutNow, "Q", ("term",)),
     (14, RemovalNotice, "QQ", ("term", "index")),
     (15, LeasePromise, "QQI", ("term", "round", "length_ms")),
+    (40, RepairQuery, "QQQ", ("term", "number", "last_index")),
+    (41, RepairAnswer, "QQQ", ("term", "number", "end_index")),
 )
 
 
@@ -243,3 +247,12 @@ def decode_hard_state(data: bytes) -> tuple[int, int] | None:
         return None
     term, voted_for = _HARD_STATE.unpack(data)
     return term, voted_for
+
+
+def describe_hard_state(data: bytes) -> str | None:
+    """Term and vote in words; None if these bytes are none."""
+    decoded = decode_hard_state(data)
+    if decoded is None:
+        return None
+    term, vote = decoded
+    return f"term {term}, vote for node {vote}" if vote else f"term {term}, no vote in it"

@@ -47,8 +47,8 @@ def may_campaign(state: RaftState) -> bool:
     (dissertation §4.2.2): otherwise a removal that never commits could leave nobody to lead.
     Witnesses have nothing to lead with, and who was told that it was removed is not needed.
     """
-    if state.installing is not None or state.is_told_removed:
-        return False  # the log is about to be replaced, or outdated
+    if state.installing is not None or state.is_told_removed or state.repair is not None:
+        return False  # the log is about to be replaced, is outdated, or lost part of itself
     if state.configuration.may_lead(state.node_id):
         return True
     return state.configuration_at(state.commit_index).may_lead(state.node_id)
@@ -142,7 +142,10 @@ def on_vote_request(state: RaftState, sender: int, message: VoteRequest) -> None
     """Answer a request for a vote or pre-vote, from whoever asks (dissertation §4.1)."""
     if sender not in state.configuration.members:
         membership.tell_removed(state, sender)
-    if not membership.may_vote(state):
+    if state.repair is not None:
+        state.ignore("vote refused: the disk lost something")
+        _answer(state, sender, message, granted=False)
+    elif not membership.may_vote(state):
         state.ignore("vote refused: we belong to no configuration")
     elif state.promise.is_kept(state.now_ms) and not message.is_forced:
         state.ignore("vote refused: a lease may run")

@@ -53,6 +53,7 @@ from quorate.consensus.raft import (
     leader,
     membership,
     reads,
+    repair,
     snapshots,
     transfer,
 )
@@ -69,6 +70,8 @@ from quorate.consensus.raft.messages import (
     ReadReply,
     ReadRequest,
     RemovalNotice,
+    RepairAnswer,
+    RepairQuery,
     TermNotice,
     TimeoutNow,
     VoteReply,
@@ -99,6 +102,8 @@ class RaftEngine:
             draw=draw,
             now_ms=now_ms,
         )
+        if recovered.damage is not None:
+            repair.begin(self.state, recovered.damage)
 
     def step(self, event: Event) -> None:
         """Take one event in."""
@@ -110,6 +115,8 @@ class RaftEngine:
         if state.role is Role.LEADER:
             leader.flush(state)
         else:
+            if state.repair is not None:
+                repair.advance(state)
             if state.is_ack_due:
                 follower.flush(state)
             if state.reads_unsent:
@@ -128,7 +135,7 @@ class RaftEngine:
             return False
         if state.role is Role.LEADER:
             return leader.is_quiet(state)
-        return not (state.is_ack_due or state.reads_unsent)
+        return not (state.is_ack_due or state.reads_unsent or state.repair is not None)
 
     def encode(self, message: Message) -> bytes:
         """Turn one of this engine's messages into bytes for the wire."""
@@ -206,6 +213,8 @@ def _name(node_id: int) -> str:
 
 
 def _role_name(state: RaftState) -> str:
+    if state.repair is not None:
+        return "repairing"
     if state.role is Role.PRE_CANDIDATE:
         return "candidate"
     if state.role is Role.FOLLOWER:
@@ -234,6 +243,8 @@ def _on_tick(state: RaftState, event: Tick) -> None:
         return
     if state.reads_forwarded:
         reads.on_tick(state)
+    if state.repair is not None:
+        repair.on_tick(state)
     if event.now_ms >= state.election_deadline_ms and not is_stalled:
         election.on_election_timeout(state)
 
@@ -243,6 +254,9 @@ def _on_received(state: RaftState, event: Received) -> None:
     kind = type(message)
     if event.sender == state.node_id:
         state.ignore("message from ourselves")
+        return
+    if state.repair is not None and not repair.may_hear(state, kind):
+        state.ignore("message while the disk may have lost our vote")
         return
     if message.term != state.term and kind not in _WITHOUT_TERM:
         if message.term < state.term:
@@ -255,6 +269,9 @@ def _on_received(state: RaftState, event: Received) -> None:
 def _on_older_term(state: RaftState, sender: int, message: RaftMessage) -> None:
     """Whoever acts on an older term learns the newer one; answers are just too late (§5.1)."""
     assert message.term < state.term, "only older terms come here"
+    if isinstance(message, RepairQuery):
+        repair.on_query(state, sender, message)
+        return
     state.ignore("older term")
     if isinstance(message, Append | Heartbeat | InstallChunk | ReadRequest):
         state.send(sender, TermNotice(state.term))
@@ -373,5 +390,7 @@ _ON_MESSAGE: dict[type[Any], Callable[[RaftState, int, Any], None]] = {
     InstallChunk: snapshots.on_chunk,
     InstallReply: leader.on_install_reply,
     TimeoutNow: election.on_timeout_now,
+    RepairQuery: repair.on_query,
+    RepairAnswer: repair.on_answer,
     RemovalNotice: membership.on_removal_notice,
 }

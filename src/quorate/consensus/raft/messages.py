@@ -157,6 +157,27 @@ class TimeoutNow:
 
 
 @dataclass(slots=True)
+class RepairQuery:
+    """My disk lost something (``repair.py``): what is your term, and where does your log end?
+
+    ``number`` is drawn at each start; ``last_index`` is how far the asking node's own log goes.
+    """
+
+    term: int
+    number: int
+    last_index: int
+
+
+@dataclass(slots=True)
+class RepairAnswer:
+    """This is my term; a leader adds the end of its log, others 0."""
+
+    term: int
+    number: int
+    end_index: int
+
+
+@dataclass(slots=True)
 class RemovalNotice:
     """You are no member of the configuration at ``index``, which is committed (§4.2.3)."""
 
@@ -179,5 +200,7 @@ RaftMessage: TypeAlias = (
     | InstallChunk
     | InstallReply
     | TimeoutNow
+    | RepairQuery
+    | RepairAnswer
     | RemovalNotice
 )

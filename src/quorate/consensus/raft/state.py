@@ -22,6 +22,7 @@ from collections import deque
 from collections.abc import Hashable
 from dataclasses import dataclass
 from enum import Enum
+from typing import TYPE_CHECKING
 
 from quorate.consensus.engine import (
     NO_LEADER,
@@ -49,6 +50,9 @@ from quorate.consensus.raft.messages import Append, RaftMessage, ReadReply
 from quorate.consensus.raft.under_way import ChangeUnderWay, HandOver
 from quorate.consensus.registry import EngineSettings
 from quorate.errors import CorruptData, InvariantBroken
+
+if TYPE_CHECKING:
+    from quorate.consensus.raft.repair import Repair
 
 
 class Role(Enum):
@@ -121,6 +125,8 @@ class RaftState:
         self.truncate_from: int | None = None
         self.compact_to: int | None = None
         self.snapshot: SnapshotMeta | None = None  # the newest durable snapshot here
+        self.repair: Repair | None = None  # the disk lost something that it had vouched for
+        self.is_repair_done = False  # to be told to the disk
 
         # Configurations in the log: (index, configuration), the first one is the base.
         self.configurations = Configurations([(0, configuration)])
@@ -237,6 +243,9 @@ class RaftState:
             self.log.append(entry)
             if entry.kind == EntryKind.CONFIGURATION and entry.index > self.commit_index:
                 self.configurations.append((entry.index, Configuration.decode(entry.payload)))
+        if recovered.damage is not None and self.log.last_epoch > self.term:
+            assert not recovered.damage.is_hard_state_known, "a known term is as high as the log's"
+            self.set_vote(self.log.last_epoch, 0)
         if self.log.last_epoch > self.term:
             reason = f"term {self.term} below the log's last epoch {self.log.last_epoch}"
             raise CorruptData("hard state", 0, reason + "; a vote may be lost, rebuild this node")
@@ -452,6 +461,7 @@ class RaftState:
             and self.truncate_from is None
             and self.pending_chunk is None
             and self.compact_to is None
+            and not self.is_repair_done
         ):
             return
         self.sequence += 1
@@ -466,7 +476,9 @@ class RaftState:
         persist.truncate_from = self.truncate_from
         persist.chunk = self.pending_chunk
         persist.compact_to = self.compact_to
+        persist.is_repaired = self.is_repair_done
         self.truncate_from = self.pending_chunk = self.compact_to = None
+        self.is_repair_done = False
         self.unconfirmed.append([self.sequence, last])
         self.out.persist = persist
 
@@ -487,6 +499,7 @@ class RaftState:
             or self.truncate_from is not None
             or self.compact_to is not None
             or self.pending_chunk is not None
+            or self.is_repair_done
             or told is None
             or told.epoch != self.term
             or told.leader != self.leader
