@@ -147,6 +147,7 @@ def on_vote_request(state: RaftState, sender: int, message: VoteRequest) -> None
         _answer(state, sender, message, granted=False)
     elif not membership.may_vote(state):
         state.ignore("vote refused: we belong to no configuration")
+        _answer(state, sender, message, granted=False)
     elif state.promise.is_kept(state.now_ms) and not message.is_forced:
         state.ignore("vote refused: a lease may run")
         _answer(state, sender, message, granted=False)
