@@ -74,7 +74,12 @@ def agree(ensemble: SimulatedEnsemble) -> None:
     for node in ensemble.hosts:
         ensemble.restart(node)
     settle(ensemble)
-    ensemble.run_until(lambda: len(digests(ensemble)) == 1)
+    ensemble.run_until(
+        lambda: (
+            len(digests(ensemble)) == 1
+            and not any(host.is_being_repaired for host in ensemble.hosts.values())
+        )
+    )
 
 
 def run_steps(ensemble: SimulatedEnsemble, steps: int, act: Callable[[int], None]) -> None:

@@ -231,6 +231,6 @@ def test_th_11_replay_of_the_whole_log_is_snapshot_and_tail(seed: int) -> None:
     fresh = Cells()
     for position in sorted(workload.log):
         fresh.apply(workload.log[position], ApplyContext())
-    for host in run.cluster.living():
+    for host in run.cluster.members():
         assert host.core.machine.digest() == fresh.digest()
         assert host.core.machine.inner.values == fresh.values

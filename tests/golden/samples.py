@@ -45,6 +45,9 @@ RAFT: dict[str, Any] = {
     "raft install reply": raft.InstallReply(9, 70, 4101, False),
     "raft timeout now": raft.TimeoutNow(9),
     "raft removal notice": raft.RemovalNotice(9, 77),
+    "raft lease promise": raft.LeasePromise(9, 5, 500),
+    "raft repair query": raft.RepairQuery(9, 1 << 61, 77),
+    "raft repair answer": raft.RepairAnswer(9, 1 << 61, 80),
 }
 RUNS: dict[str, Any] = {
     "run frames": Frames(0x11, 5, b"\0\0\0\4xxxx"),

@@ -31,6 +31,8 @@ def numbers(release: str) -> list[int]:
 
 
 RELEASES = sorted((path.parent.name for path in HERE.glob("*/expected.json")), key=numbers)
+WITH_MESSAGES = [name for name in RELEASES if (HERE / name / "messages.json").exists()]
+"""Others were made by versions that were never in one cluster with this protocol."""
 
 
 def golden(release: str, name: str) -> Any:
@@ -88,7 +90,7 @@ def test_a_node_goes_on_in_a_directory_of_an_earlier_release(release: str, tmp_p
     third.close()
 
 
-@pytest.mark.parametrize("release", RELEASES)
+@pytest.mark.parametrize("release", WITH_MESSAGES)
 def test_messages_of_an_earlier_release_mean_the_same(release: str) -> None:
     """Every message that an earlier release sends decodes to the values it was made from."""
     for name, text in golden(release, "messages.json").items():

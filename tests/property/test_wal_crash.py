@@ -209,10 +209,10 @@ def test_mutant_trusting_bytes_that_only_the_page_cache_holds_is_caught(monkeypa
 def test_mutant_trusting_names_that_are_not_durable_is_caught(monkeypatch):
     """A recovery that builds on an un-synced rename loses the file in the next power failure."""
 
-    def recover(disk, *arguments):
+    def recover(disk, *arguments, **options):
         disk.sync_directory = lambda: None
         try:
-            return original(disk, *arguments)
+            return original(disk, *arguments, **options)
         finally:
             del disk.sync_directory
 

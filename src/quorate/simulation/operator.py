@@ -48,7 +48,9 @@ class Operator:
         self._judge = court.membership
         self._leaders = court.engine.leaders  # epoch -> node
         self._is_present = spares > 0
-        self._witnesses: dict[int, bool] = {}  # node -> what it was added as
+        # node -> what it was added as; founders keep data, and with data nobody becomes a witness
+        founders = list(machines.hosts)[: len(machines.hosts) - spares]
+        self._witnesses: dict[int, bool] = dict.fromkeys(founders, False)
         self.asked = 0
 
     # ---- requests ------------------------------------------------------------------------------

@@ -157,14 +157,14 @@ class Run:
         end_us = world.now_us + scenario.calm_us
         while world.now_us < end_us and not self._is_settled():
             world.run(min(CALM_STEP_US, end_us - world.now_us))
-        for host in self.cluster.hosts.values():
+        for host in self.cluster.members():  # nobody repairs a node that does not belong any more
             self.court.conduct.damaged_nodes_are_repaired(
                 host.node_id, is_repaired=not host.is_being_repaired
             )
         self.workload.judge()
 
     def _is_settled(self) -> bool:
-        if self._acting or any(host.is_being_repaired for host in self.cluster.hosts.values()):
+        if self._acting or any(host.is_being_repaired for host in self.cluster.members()):
             return False
         return self.workload.is_settled()
 
