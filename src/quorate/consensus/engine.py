@@ -31,6 +31,7 @@ read_snapshot               any time; answered by ``SnapshotRead``
 install                     after the persist that completed the snapshot is durable (the engine
                             emits it then) and before any ``committed`` of the same turn
 leadership                  after ``committed`` of the same turn
+role_changes                any time; nothing depends on them
 ==========================  ====================================================================
 
 Everything not forbidden here may be reordered; the simulator does. If you add an effect: update
@@ -178,6 +179,18 @@ class Leadership(NamedTuple):
     established: bool
 
 
+class RoleChange(NamedTuple):
+    """This node asked for votes, won, or gave leadership up: for logs and metrics only.
+
+    ``role`` as in ``EngineStatistics``: "candidate" asks, "leader" won, "follower" led until now.
+    ``cause`` is one of a few phrases of the engine, fit for a label.
+    """
+
+    role: str
+    epoch: int
+    cause: str
+
+
 class ReadSnapshot(NamedTuple):
     """Read a piece of our newest snapshot for ``peer``; answer with ``SnapshotRead``."""
 
@@ -200,6 +213,7 @@ class Effects:
     barriers: list[tuple[Hashable, int]] = field(default_factory=list)
     barriers_failed: list[Hashable] = field(default_factory=list)
     read_snapshot: list[ReadSnapshot] = field(default_factory=list)
+    role_changes: list[RoleChange] = field(default_factory=list)
 
 
 class PeerStatistics(NamedTuple):
@@ -224,6 +238,7 @@ class EngineStatistics(NamedTuple):
     durable_index: int
     peers: tuple[PeerStatistics, ...]  # empty unless leading
     ignored: dict[str, int]  # reason -> count of events and messages ignored
+    role_changes: dict[tuple[str, str], int]  # (role, cause) -> count; see RoleChange
 
 
 class Engine(Protocol):

@@ -43,10 +43,12 @@ class SnapshotPolicy:
 
     def is_due(self) -> bool:
         """Whether a snapshot should begin now."""
-        if self._running is not None:
-            return False
-        threshold = max(self._bytes_min, int(self.last_size_bytes * self._factor))
-        return self.bytes_since_last >= threshold
+        return self._running is None and self.bytes_since_last >= self.threshold_bytes
+
+    @property
+    def threshold_bytes(self) -> int:
+        """How much log makes a snapshot due."""
+        return max(self._bytes_min, int(self.last_size_bytes * self._factor))
 
     def begin(self, header: bytes, body: Iterator[bytes]) -> Iterator[bytes]:
         """Start the snapshot: its pieces, header first, guarded against use after abandoning."""

@@ -159,6 +159,7 @@ class RaftEngine:
                 for peer in state.peers
             ),
             ignored=dict(state.ignored),
+            role_changes=dict(state.role_changes),
         )
 
     def describe(self) -> str:

@@ -42,6 +42,7 @@ def become_leader(state: RaftState) -> None:
     state.role = Role.LEADER
     state.set_leader(state.node_id)
     state.hurry = 0
+    state.note_role("leader", state.campaign_cause)
     now, node_id = state.now_ms, state.node_id
     following = state.log.last_index + 1
     for member in state.configuration.members:
@@ -97,7 +98,7 @@ def check_quorum(state: RaftState) -> None:
     heard_ms = state.quorum.committed(actives)
     if state.now_ms - heard_ms >= state.settings.election_timeout_ms:
         state.ignore("stepped down: no majority answers")
-        state.become_follower(state.term, NO_LEADER)
+        state.become_follower(state.term, NO_LEADER, "no majority answers")
 
 
 # ---- sending -----------------------------------------------------------------------------------
@@ -359,4 +360,5 @@ def abort_transfer(state: RaftState) -> None:
     """The target did not take over in time: lead on, and take proposals again."""
     assert state.transfer_target, "no transfer is under way"
     state.transfer_target = 0
+    state.is_transfer_sent = False
     state.ignore("transfer given up")

@@ -23,7 +23,7 @@ from collections.abc import Hashable
 from dataclasses import dataclass
 from enum import Enum
 
-from quorate.consensus.engine import NO_LEADER, Draw, Effects, Leadership
+from quorate.consensus.engine import NO_LEADER, Draw, Effects, Leadership, RoleChange
 from quorate.consensus.entry import (
     Entry,
     EntryKind,
@@ -92,6 +92,7 @@ class RaftState:
         self.is_stalled = False  # the last tick came after a long pause of this process
         self.out = Effects()
         self.ignored: dict[str, int] = {}
+        self.role_changes: dict[tuple[str, str], int] = {}
 
         # Hard state: must be durable before it is revealed.
         self.term = 0
@@ -146,6 +147,7 @@ class RaftState:
         self.votes: dict[int, bool] = {}
         self.hurry = 0  # rounds left with short timeouts, after a hint that the leader is gone
         self.is_campaign_forced = False
+        self.campaign_cause = ""  # why this node asks for votes, in words
         self.election_timeout_ms = 0
         self.election_deadline_ms = 0
 
@@ -245,6 +247,11 @@ class RaftState:
         """Count an event or message that has no effect; the reasons show up in statistics."""
         self.ignored[reason] = self.ignored.get(reason, 0) + 1
 
+    def note_role(self, role: str, cause: str) -> None:
+        """Count and tell why this node's part in leadership changed."""
+        self.role_changes[role, cause] = self.role_changes.get((role, cause), 0) + 1
+        self.out.role_changes.append(RoleChange(role, self.term, cause))
+
     # ---- messages ------------------------------------------------------------------------------
 
     def send(self, to: int, message: RaftMessage) -> None:
@@ -282,14 +289,18 @@ class RaftState:
         self.is_leader_gone = False
         self.fail_forwarded_reads()
 
-    def become_follower(self, term: int, leader: int) -> None:
+    def become_follower(
+        self, term: int, leader: int, cause: str = "another node has a newer epoch"
+    ) -> None:
         """Follow: because of a newer term, a live leader, or a lost majority.
 
         Keeps the election timer, which only a current leader, a granted vote or an own campaign
-        may reset; except for a deposed leader, which had none.
+        may reset; except for a deposed leader, which had none. ``cause`` says why a leader ceased.
         """
         assert term >= self.term, "terms never fall"
         was_leader = self.role is Role.LEADER
+        if was_leader and self.is_transfer_sent and term > self.term:
+            cause = "leadership handed over"
         if term > self.term:
             self.set_vote(term, 0)
             self.forget_leaders_word()
@@ -300,6 +311,7 @@ class RaftState:
         self.is_campaign_forced = False
         self.set_leader(leader)
         if was_leader:
+            self.note_role("follower", cause)
             self._drop_leadership()
 
     def forget_leaders_word(self) -> None:
@@ -320,6 +332,7 @@ class RaftState:
         self.is_announce_due = False
         self.is_term_committed = False
         self.transfer_target = 0
+        self.is_transfer_sent = False
         waiting = self.reads_waiting
         for _, _, readers in self.read_rounds:
             waiting.extend(readers)
@@ -461,6 +474,7 @@ class RaftState:
             or out.leadership
             or out.install
             or out.persist
+            or out.role_changes
         )
 
     def announce(self) -> None:
