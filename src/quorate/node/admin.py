@@ -1,8 +1,9 @@
-"""The admin address: three HTTP pages for people, probes and ``quorate up``.
+"""The admin address: a few HTTP pages for people, probes, Prometheus and ``quorate up``.
 
-    GET /livez    200 while the process runs its loop
-    GET /readyz   200 when clients get answers here, 503 otherwise
+    GET /live     200 while the process runs its loop (also /livez, as Kubernetes calls it)
+    GET /ready    200 when clients get answers here, else 503 and why not (also /readyz)
     GET /status   the node's picture as JSON
+    GET /metrics  numbers for Prometheus
 
 Anything else is 404, any other method 405. One request per connection, a request head of at most
 16 KiB, and ten seconds to send it: a probe needs no more, and a stranger gets no more. h11 does
@@ -16,12 +17,16 @@ import json
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, cast
 
+from quorate.node.metrics import CONTENT_TYPE
+
 if TYPE_CHECKING:
     import h11
 
 _HEAD_BYTES_MAX = 16 << 10
 _TIMEOUT_SECONDS = 10.0
 _CONNECTIONS_MAX = 64
+_PAGES = ("/live", "/ready", "/status", "/metrics")
+_ALSO = {"/livez": "/live", "/readyz": "/ready"}
 
 
 class AdminPages:
@@ -29,12 +34,19 @@ class AdminPages:
 
     Args:
         status: the node's picture, JSON-able.
-        is_serving: whether clients get answers here.
+        why_not_ready: what clients wait for here; empty when they are served.
+        metrics: the page for Prometheus.
     """
 
-    def __init__(self, status: Callable[[], dict[str, Any]], is_serving: Callable[[], bool]):
+    def __init__(
+        self,
+        status: Callable[[], dict[str, Any]],
+        why_not_ready: Callable[[], str],
+        metrics: Callable[[], str],
+    ) -> None:
         self._status = status
-        self._is_serving = is_serving
+        self._why_not_ready = why_not_ready
+        self._metrics = metrics
         self.connections = 0
 
     def connect(self) -> AdminConnection:
@@ -43,19 +55,22 @@ class AdminPages:
 
     def answer(self, method: str, target: str) -> tuple[int, str, bytes]:
         """Status code, content type and body for one request."""
-        path = target.partition("?")[0]
-        if path not in ("/livez", "/readyz", "/status"):
-            return 404, "text/plain", b"not found; try /livez, /readyz or /status\n"
+        path = _ALSO.get(page := target.partition("?")[0], page)
+        if path not in _PAGES:
+            return 404, "text/plain", f"not found; try {', '.join(_PAGES)}\n".encode()
         if method not in ("GET", "HEAD"):
             return 405, "text/plain", b"only GET\n"
-        if path == "/livez":
+        if path == "/live":
             return 200, "text/plain", b"ok\n"
         if path == "/status":
             body = json.dumps(self._status(), indent=2, sort_keys=True, default=str)
             return 200, "application/json", body.encode() + b"\n"
-        if self._is_serving():
-            return 200, "text/plain", b"ok\n"
-        return 503, "text/plain", b"not serving: no quorum, no leader, or still catching up\n"
+        if path == "/metrics":
+            return 200, CONTENT_TYPE, self._metrics().encode()
+        reason = self._why_not_ready()
+        if reason:
+            return 503, "text/plain; charset=utf-8", f"not ready: {reason}\n".encode()
+        return 200, "text/plain", b"ok\n"
 
 
 class AdminConnection(asyncio.Protocol):

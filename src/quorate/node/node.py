@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import os
 import resource
 import signal
@@ -21,21 +20,29 @@ from typing import Any, NamedTuple
 
 from quorate import __version__
 from quorate.consensus.entry import Recovered
-from quorate.node import process
+from quorate.node import events, process
 from quorate.node.admin import AdminPages
 from quorate.node.assemble import make_hello, make_server
 from quorate.node.client_listener import ClientBounds, ClientListener
 from quorate.node.clock import Clock
 from quorate.node.disk_thread import DiskThread
+from quorate.node.disk_watch import DiskWatch
 from quorate.node.driver import Driver
+from quorate.node.event_log import EventHandler
+from quorate.node.measures import Measures
+from quorate.node.metric_catalogue import METRICS, Picture
+from quorate.node.metrics import render
 from quorate.node.peer_identity import PeerChecks
 from quorate.node.peer_network import PeerNetwork
-from quorate.node.settings import NodeSettings
+from quorate.node.process_figures import look_at_process
+from quorate.node.service_manager import ServiceManager
+from quorate.node.settings import NodeSettings, describe
 from quorate.node.snapshot_thread import SnapshotThread
+from quorate.node.tell import Teller
 from quorate.node.units import Address
+from quorate.node.watch import Watch
 from quorate.storage.store import Store
 
-_LOG = logging.getLogger("quorate.node")
 _RESERVED_DESCRIPTORS = 128  # log, snapshots, links, listeners, admin
 _BACKLOG = 1024
 _POLL_SECONDS = 0.005
@@ -54,10 +61,17 @@ class Node:
         store: opened; the caller closes it.
         recovered: what the store held.
         stop_with_stdin: stop when standard input ends.
+        log: where lines go; told the time, and asked what it left out.
     """
 
     def __init__(
-        self, settings: NodeSettings, store: Store, recovered: Recovered, *, stop_with_stdin: bool
+        self,
+        settings: NodeSettings,
+        store: Store,
+        recovered: Recovered,
+        *,
+        stop_with_stdin: bool,
+        log: EventHandler | None = None,
     ) -> None:
         self._settings = settings
         self._store = store
@@ -67,14 +81,32 @@ class Node:
         self._outcome: asyncio.Future[_Outcome] = self._loop.create_future()
         self._listeners: list[asyncio.Server] = []
         self._troubles = 0  # of sockets, outside any connection: no descriptors left, and so on
+        self._is_stopping = False
+        self._log = log
         clock = Clock()
         server = make_server(settings, store, recovered, clock)
         self._server = server
-        self._driver = driver = Driver(server, clock, self._broken)
+        self._measures = measures = Measures()
+        teller = Teller(settings.node_id)
+        self._driver = driver = Driver(
+            server, clock, self._broken, measures=measures, tell=teller.tell
+        )
         self._clients = ClientListener(server, driver.wake, _client_bounds(settings))
         post = self._loop.call_soon_threadsafe
-        self._disk = DiskThread(store.persist, post, self._durable, self._disk_failed)
-        self._snapshots = SnapshotThread(store, post, server, driver.wake, self._disk_failed)
+        self._disk_watch = DiskWatch(store.persist, measures, settings.slow_disk_ms)
+        self._disk = DiskThread(self._disk_watch.persist, post, self._durable, self._disk_failed)
+        self._snapshots = SnapshotThread(
+            store, post, server, driver.wake, self._disk_failed, measures
+        )
+        self._manager = ServiceManager(os.environ, os.getpid())
+        self._watch = Watch(
+            health=server.health,
+            measures=measures,
+            disk=self._disk_watch,
+            manager=self._manager,
+            log=log,
+            late_ms=settings.election_timeout_ms // 2,
+        )
         self._peers = PeerNetwork(
             server=server,
             wake=driver.wake_if_due,
@@ -102,23 +134,28 @@ class Node:
         self._watch_signals()
         self._peers.start()
         self._driver.start()
+        self._watch.start()
         self._say_hello()
         outcome = await self._outcome
         if outcome.exit_code == process.EXIT_CLEAN:
-            _LOG.info("%s; stopping", outcome.words)
+            self._is_stopping = True
+            self._manager.stopping()
+            events.NODE_STOPPING.say(reason=outcome.words)
             await self._drain()
         else:
-            _LOG.critical("%s", outcome.words)
+            events.NODE_FAILED.say(reason=outcome.words)
             self._clients.abort_all()
         self._close()
-        _LOG.info("stopped with exit code %d", outcome.exit_code)
+        events.NODE_STOPPED.say(exit_code=outcome.exit_code)
         return outcome.exit_code
 
     def status(self) -> dict[str, Any]:
         """The server's picture, and what only the process knows."""
         settings = self._settings
+        server = self._server.status()
         return {
-            **self._server.status(),
+            **server,
+            "connections_refused": server["connections_refused"] + self._clients.refused,
             "version": __version__,
             "pid": os.getpid(),
             "data": str(settings.data),
@@ -129,6 +166,32 @@ class Node:
             "linked": self._peers.linked(),
         }
 
+    def metrics(self) -> str:
+        """The page for Prometheus: everything is read now."""
+        settings = self._settings
+        picture = Picture(
+            status=self.status(),
+            store=self._store.statistics(),
+            measures=self._measures,
+            disk=self._disk_watch,
+            process=look_at_process(settings.data),
+            peers=tuple(settings.peers),
+            lines_left_out=self._log.bound.left_out if self._log is not None else 0,
+        )
+        return render(METRICS, picture)
+
+    def why_not_ready(self) -> str:
+        """What clients wait for here, in words; empty when they are served."""
+        if self._is_stopping:
+            return "this node is stopping"
+        reason = self._server.why_not_serving()
+        if reason and self._settings.peers:
+            linked = ", ".join(map(str, self._peers.linked())) or "nobody"
+            reason += f"; linked to {linked} of {', '.join(map(str, self._settings.peers))}"
+        if reason and self._disk_watch.is_stalled:
+            reason += f"; the disk has been busy for {self._disk_watch.busy_seconds:.1f} s"
+        return reason
+
     # ---- start ---------------------------------------------------------------------------------
 
     async def _listen(self) -> None:
@@ -136,7 +199,7 @@ class Node:
         if settings.peers:
             await self._listen_on("--peer-listen", settings.peer_listen, self._peers.connect)
         if settings.admin_listen is not None:
-            pages = AdminPages(self.status, self._server.is_serving)
+            pages = AdminPages(self.status, self.why_not_ready, self.metrics)
             await self._listen_on("--admin-listen", settings.admin_listen, pages.connect)
         await self._listen_on("--listen", settings.listen, self._clients.connect)
 
@@ -162,19 +225,21 @@ class Node:
 
     def _say_hello(self) -> None:
         settings = self._settings
-        _LOG.info(
-            "quorate %s serves %s in %d ms: data %s, peers %s, admin %s, start %d, "
-            "%d entries recovered, loop %s",
-            __version__,
-            settings.listen,
-            round(process.process_age_seconds() * 1000),
-            settings.data,
-            settings.peer_listen if settings.peers else "none",
-            settings.admin_listen or "none",
-            self._store.identity.incarnation,
-            self._recovered_entries,
-            type(self._loop).__module__.partition(".")[0],
+        events.NODE_STARTED.say(
+            version=__version__,
+            listen=settings.listen,
+            milliseconds=round(process.process_age_seconds() * 1000),
+            data=settings.data,
+            peer_listen=settings.peer_listen if settings.peers else "none",
+            admin_listen=settings.admin_listen or "none",
+            incarnation=self._store.identity.incarnation,
+            entries=self._recovered_entries,
+            loop=type(self._loop).__module__.partition(".")[0],
         )
+        in_force = describe(settings)
+        words = ", ".join(f"{key} {value}" for key, value in in_force.items())
+        events.SETTINGS_IN_FORCE.say(settings=words, in_force=in_force)
+        self._manager.ready()
 
     # ---- what ends a node ----------------------------------------------------------------------
 
@@ -184,7 +249,7 @@ class Node:
 
     def _signalled(self, name: str) -> None:
         if self._outcome.done():
-            _LOG.warning("%s again: quitting at once", name)
+            events.QUITTING.say(signal=name)
             process.quit_at_once()
         self._finish(process.EXIT_CLEAN, name)
 
@@ -214,9 +279,8 @@ class Node:
         error = context.get("exception")
         if error is None or isinstance(error, OSError):
             self._troubles += 1
-            if self._troubles & (self._troubles - 1) == 0:  # 1, 2, 4, 8 ...: no flood of lines
-                words = context.get("message")
-                _LOG.warning("%s: %s (%d of this kind so far)", words, error, self._troubles)
+            what = context.get("message")
+            events.SOCKET_TROUBLE.say(what=what, error=error, count=self._troubles)
             return
         self._driver.stop()
         details = "".join(traceback.format_exception(error))
@@ -241,7 +305,7 @@ class Node:
     def _is_succeeded(self) -> bool:
         """Whether another node leads and this one knows it, or nobody is left to lead."""
         if self._server.status()["leader"] not in (0, self._settings.node_id):
-            _LOG.info("handed leadership over to node %d", self._server.status()["leader"])
+            events.HANDED_OVER.say(leader=self._server.status()["leader"])
             return True
         return self._is_without_quorum()
 
@@ -260,13 +324,15 @@ class Node:
         return True
 
     def _close(self) -> None:
+        self._watch.stop()
         self._driver.stop()
         self._peers.close()
         for listener in self._listeners:
             listener.close()
         seconds = self._settings.drain_timeout_ms / 1000
         if not self._disk.stop(seconds) or not self._snapshots.stop(seconds):
-            _LOG.warning("the disk did not finish within %.1f s", seconds)
+            events.DISK_UNFINISHED.say(seconds=seconds)
+        self._manager.close()
 
 
 def _is_a_bug(error: BaseException) -> bool:
@@ -284,12 +350,7 @@ def _client_bounds(settings: NodeSettings) -> ClientBounds:
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     possible = max(1, soft - _RESERVED_DESCRIPTORS)
     if soft != resource.RLIM_INFINITY and possible < settings.connections_max:
-        _LOG.warning(
-            "%d open files are allowed, so %d clients at most; raise ulimit -n for %d",
-            soft,
-            possible,
-            settings.connections_max,
-        )
+        events.FEW_DESCRIPTORS.say(allowed=soft, clients=possible, wanted=settings.connections_max)
     else:
         possible = settings.connections_max
     return ClientBounds(

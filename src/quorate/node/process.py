@@ -24,6 +24,8 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from quorate.errors import QuorateError, SettingsError, StorageError, WrongDirectory
+from quorate.node.event_log import EventHandler, configure_logging
+from quorate.node.events import NODE_FAILED
 from quorate.node.settings import NodeSettings
 
 EXIT_CLEAN = 0
@@ -32,7 +34,6 @@ EXIT_INVARIANT = 3
 EXIT_DISK = 4
 EXIT_DIRECTORY = 5
 
-_LOG = logging.getLogger("quorate.node")
 # Long-lived containers (znodes, sessions, entries) make full collections long and useless:
 # nothing of ours leaks by cycles. Rare collections keep the safety net.
 _GC_THRESHOLDS = (50_000, 20, 50)
@@ -52,14 +53,14 @@ def run_node(settings: NodeSettings, *, stop_with_stdin: bool = False) -> int:
             "data; start python without it\n"
         )
         return EXIT_SETTINGS
-    configure_logging(settings)
+    handler = configure_logging(settings)
     try:
-        return _run(settings, stop_with_stdin)
+        return _run(settings, stop_with_stdin, handler)
     except QuorateError as error:
-        _LOG.critical("%s", error)
+        NODE_FAILED.say(reason=str(error))
         return exit_code(error)
     except OSError as error:
-        _LOG.critical("cannot start: %s", error)
+        NODE_FAILED.say(reason=f"cannot start: {error}")
         return EXIT_SETTINGS
 
 
@@ -74,26 +75,7 @@ def exit_code(error: BaseException) -> int:
     return EXIT_INVARIANT
 
 
-def configure_logging(settings: NodeSettings) -> None:
-    """One line per event on standard error."""
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_LineFormatter(settings.node_id))
-    for name in ("quorate", "asyncio"):
-        logger = logging.getLogger(name)
-        logger.handlers[:] = [handler]
-        logger.setLevel(settings.log_level.upper())
-        logger.propagate = False
-
-
-class _LineFormatter(logging.Formatter):
-    """``2024-05-01 12:00:00.123 INFO    node 1: words``; a traceback follows on further lines."""
-
-    def __init__(self, node_id: int) -> None:
-        super().__init__(f"%(asctime)s %(levelname)-8s node {node_id}: %(message)s")
-        self.default_msec_format = "%s.%03d"
-
-
-def _run(settings: NodeSettings, stop_with_stdin: bool) -> int:
+def _run(settings: NodeSettings, stop_with_stdin: bool, handler: EventHandler) -> int:
     from quorate.node.assemble import open_store  # noqa: PLC0415 - after logging works
 
     store, recovered = open_store(settings)
@@ -102,7 +84,7 @@ def _run(settings: NodeSettings, stop_with_stdin: bool) -> int:
         async def life() -> int:
             from quorate.node.node import Node  # noqa: PLC0415 - needs the loop
 
-            node = Node(settings, store, recovered, stop_with_stdin=stop_with_stdin)
+            node = Node(settings, store, recovered, stop_with_stdin=stop_with_stdin, log=handler)
             _settle_memory()
             return await node.run()
 

@@ -28,6 +28,7 @@ from quorate.node.units import (
 )
 
 LOG_LEVELS = ("debug", "info", "warning", "error")
+LOG_FORMATS = ("text", "json")
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +68,12 @@ def _parse_log_level(text: str) -> str:
     return text.lower()
 
 
+def _parse_log_format(text: str) -> str:
+    if text.lower() not in LOG_FORMATS:
+        raise SettingsError(f"{text!r} is no log format; choose one of {', '.join(LOG_FORMATS)}")
+    return text.lower()
+
+
 def _parse_super_digest(text: str) -> str:
     if text and (not text.startswith("super:") or len(text) == len("super:")):
         raise SettingsError("it must look like super:<base64 of sha1>, as in ZooKeeper")
@@ -93,7 +100,7 @@ SETTINGS: tuple[Setting, ...] = (
         parse_address,
         None,
         "HOST:PORT",
-        "Where /livez, /readyz and /status answer (default: nowhere).",
+        "Where /live, /ready, /status and /metrics answer (default: nowhere).",
     ),
     Setting(
         "cluster",
@@ -194,7 +201,23 @@ SETTINGS: tuple[Setting, ...] = (
         "super:DIGEST",
         "Who logs in with this digest passes every ACL (default: nobody).",
     ),
+    Setting(
+        "slow_disk",
+        "slow_disk_ms",
+        parse_duration_ms,
+        "250ms",
+        "TIME",
+        "A write of the log that takes longer is logged and counted.",
+    ),
     Setting("log_level", "log_level", _parse_log_level, "info", "LEVEL", "Least level to log."),
+    Setting(
+        "log_format",
+        "log_format",
+        _parse_log_format,
+        "text",
+        "text|json",
+        "Lines for people, or one JSON object per line.",
+    ),
 )
 
 BY_KEY: Mapping[str, Setting] = {setting.key: setting for setting in SETTINGS}
@@ -222,7 +245,9 @@ class NodeSettings:
     client_buffer_bytes_max: int
     peer_buffer_bytes_max: int
     super_digest: str
+    slow_disk_ms: int
     log_level: str
+    log_format: str
 
     @property
     def session_timeout_min_ms(self) -> int:
@@ -238,6 +263,23 @@ class NodeSettings:
     def peers(self) -> dict[int, Address]:
         """The other members' addresses by node id, sorted."""
         return {node: self.cluster[node] for node in sorted(self.cluster) if node != self.node_id}
+
+
+def describe(settings: NodeSettings) -> dict[str, str]:
+    """Every setting in force as text, for logs; what is secret is only said to be set."""
+    found = {}
+    for setting in SETTINGS:
+        value = getattr(settings, setting.field)
+        if setting.key == "super_digest":
+            value = "set" if value else "not set"
+        elif setting.key == "cluster":
+            value = ",".join(f"{node}={address}" for node, address in sorted(value.items()))
+        elif setting.field.endswith("_ms"):
+            value = f"{value // 1000}s" if value and value % 1000 == 0 else f"{value}ms"
+        elif setting.parse is parse_size_bytes:
+            value = f"{value >> 20}MiB" if value and value % (1 << 20) == 0 else f"{value}B"
+        found[setting.key] = str(value)
+    return found
 
 
 def complete(values: Mapping[str, Any]) -> NodeSettings:
@@ -291,6 +333,8 @@ def _check(settings: NodeSettings) -> None:
             f"--election-timeout is {settings.election_timeout_ms}ms; make --tick at least twice "
             "the election timeout"
         )
+    if settings.slow_disk_ms < 1:
+        raise SettingsError("--slow-disk must be at least 1ms")
     if settings.connections_max < 1:
         raise SettingsError("--connections-max must be at least 1")
     used: dict[Address, str] = {}

@@ -16,10 +16,13 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from queue import SimpleQueue
+from time import monotonic
 from typing import Any
 
 from quorate.consensus.engine import ReadSnapshot
 from quorate.node.disk_thread import Post
+from quorate.node.events import SNAPSHOT_BEGUN, SNAPSHOT_TAKEN
+from quorate.node.measures import Measures
 from quorate.node.ports import Server, SnapshotJob, SnapshotWriter, Store
 
 
@@ -32,6 +35,7 @@ class SnapshotThread:
         server: hears, on the loop, what became durable and what was read.
         wake: asks for a turn.
         failed: called on the loop with what went wrong.
+        measures: where durations are counted.
     """
 
     def __init__(
@@ -41,7 +45,10 @@ class SnapshotThread:
         server: Server,
         wake: Callable[[], None],
         failed: Callable[[BaseException], None],
+        measures: Measures | None = None,
     ) -> None:
+        self._measures = measures or Measures()
+        self._begun_seconds = 0.0
         self._store = store
         self._post = post
         self._server = server
@@ -72,6 +79,8 @@ class SnapshotThread:
         """Begin to write this snapshot; one that is under way is given up."""
         self.cancel()
         self._job = job
+        self._begun_seconds = monotonic()
+        SNAPSHOT_BEGUN.say(index=job.meta.index)
         self._queue.put((self._begin, (job,)))
 
     def cancel(self) -> None:
@@ -104,6 +113,11 @@ class SnapshotThread:
         # server has moved past it and must not hear of it.
         if self._job is job:
             self._job = None
+            seconds = monotonic() - self._begun_seconds
+            self._measures.snapshot_write.observe(seconds)
+            SNAPSHOT_TAKEN.say(
+                index=job.meta.index, size_bytes=size_bytes, milliseconds=round(seconds * 1000)
+            )
             self._server.snapshot_saved(job.meta, size_bytes)
             self._wake()
 

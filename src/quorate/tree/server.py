@@ -271,10 +271,9 @@ class CoordinationServer:
             return "standalone"
         return "leader" if self.replica.leadership.leader == self.node_id else "follower"
 
-    def status(self) -> dict[str, Any]:
-        """Everything a status page shows, ready for JSON."""
-        replica = self.replica.statistics()
-        engine = replica.engine
+    def health(self) -> dict[str, Any]:
+        """Leadership, members and what may still fail; cheap, and part of ``status``."""
+        engine = self.replica.engine.statistics()
         configuration = self.replica.engine.configuration()
         active = [peer.node_id for peer in engine.peers if peer.is_active]
         voters = configuration.voters
@@ -285,15 +284,10 @@ class CoordinationServer:
             "mode": self.mode(),
             "role": engine.role,
             "serving": self.is_serving(),
+            "why_not_serving": self.why_not_serving(),
             "engine": engine.engine,
             "epoch": engine.epoch,
             "leader": engine.leader,
-            "commit_index": engine.commit_index,
-            "applied_index": replica.applied_index,
-            "first_index": engine.first_index,
-            "last_index": engine.last_index,
-            "zxid": self.service.tree.zxid,
-            "durable_index": engine.durable_index,
             "voters": list(voters),
             "failures_tolerated": max(0, alive - (len(voters) // 2 + 1)) if leads else None,
             "failures_tolerated_when_whole": (len(voters) - 1) // 2,
@@ -307,6 +301,20 @@ class CoordinationServer:
                 }
                 for peer in engine.peers
             ],
+        }
+
+    def status(self) -> dict[str, Any]:
+        """Everything a status page shows, ready for JSON."""
+        replica = self.replica.statistics()
+        engine = replica.engine
+        return {
+            **self.health(),
+            "commit_index": engine.commit_index,
+            "applied_index": replica.applied_index,
+            "first_index": engine.first_index,
+            "last_index": engine.last_index,
+            "durable_index": engine.durable_index,
+            "zxid": self.service.tree.zxid,
             "pending_bytes": replica.bytes_pending,
             "digest_agreed_index": replica.digest_agreed_index,
             "batches_submitted": replica.batches_submitted,

@@ -1,0 +1,260 @@
+"""Everything a node says in its log: each event with its level, its words and its fields.
+
+One line per thing that an operator would want to know. Events are data: text and JSON lines, the
+table in docs/monitoring.md and the bound on repeated lines are all made from this list. Where and
+how lines are written is ``event_log.py``.
+
+Lines repeat "themselves" when they have the same event and the same value of its ``key`` field;
+how often that may be written is bounded, however often it happens.
+
+Invariant: an event's words use only fields that every ``say`` of it gives; a missing one raises.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from logging import CRITICAL, DEBUG, INFO, WARNING
+from typing import Any
+
+_LOGGER = logging.getLogger("quorate.node")
+EVENTS: dict[str, Event] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One kind of line.
+
+    Attributes:
+        name: in JSON lines, and for people who search.
+        level: of ``logging``.
+        words: the line, with fields in braces.
+        meaning: for the table in docs/monitoring.md.
+        key: the field that makes two lines of this event different ones; empty for none.
+    """
+
+    name: str
+    level: int
+    words: str
+    meaning: str
+    key: str = ""
+
+    def __post_init__(self) -> None:
+        assert self.name not in EVENTS, self.name
+        EVENTS[self.name] = self
+
+    def say(self, **fields: Any) -> None:
+        """Write the line, unless its level is not wanted. From any thread."""
+        if _LOGGER.isEnabledFor(self.level):
+            words = self.words.format(**fields)
+            _LOGGER.log(self.level, "%s", words, extra={"event": self, "fields": fields})
+
+
+# ---- life of the process -------------------------------------------------------------------------
+
+NODE_STARTED = Event(
+    "node_started",
+    INFO,
+    "quorate {version} serves {listen} in {milliseconds} ms: data {data}, peers {peer_listen}, "
+    "admin {admin_listen}, start {incarnation}, {entries} entries recovered, loop {loop}",
+    "the node listens; it serves as soon as a leader is known",
+)
+SETTINGS_IN_FORCE = Event(
+    "settings", INFO, "settings in force: {settings}", "every setting, whatever it came from"
+)
+NODE_STOPPING = Event("node_stopping", INFO, "{reason}; stopping", "a clean stop begins")
+NODE_STOPPED = Event(
+    "node_stopped", INFO, "stopped with exit code {exit_code}", "the last line of a node"
+)
+NODE_FAILED = Event(
+    "node_failed", CRITICAL, "{reason}", "the node cannot go on; the words say what to do"
+)
+QUITTING = Event(
+    "quitting", WARNING, "{signal} again: quitting at once", "a second signal; safe, as a crash is"
+)
+HANDED_OVER = Event(
+    "handed_over",
+    INFO,
+    "handed leadership over to node {leader}",
+    "a leader that stops has a successor",
+)
+DISK_UNFINISHED = Event(
+    "disk_unfinished",
+    WARNING,
+    "the disk did not finish within {seconds:.1f} s",
+    "the node ends anyway; nothing acknowledged depends on what was not written",
+)
+FEW_DESCRIPTORS = Event(
+    "few_descriptors",
+    WARNING,
+    "{allowed} open files are allowed, so {clients} clients at most; raise ulimit -n for {wanted}",
+    "the limit of open files is lower than connections_max needs",
+)
+SOCKET_TROUBLE = Event(
+    "socket_trouble",
+    WARNING,
+    "{what}: {error} ({count} of this kind so far)",
+    "the operating system refused something on a socket, descriptors for instance",
+)
+
+# ---- leadership ----------------------------------------------------------------------------------
+
+CAMPAIGNING = Event(
+    "campaigning",
+    INFO,
+    "asks for votes beyond epoch {epoch}: {cause}",
+    "this node would lead",
+    key="cause",
+)
+ELECTED = Event(
+    "elected", INFO, "leads epoch {epoch}: {cause}", "this node won an election", key="cause"
+)
+STEPPED_DOWN = Event(
+    "stepped_down",
+    WARNING,
+    "leads no more, now in epoch {epoch}: {cause}",
+    "this node gave leadership up, or lost it",
+    key="cause",
+)
+LEADER_KNOWN = Event(
+    "leader_known", INFO, "follows node {leader} in epoch {epoch}", "another node leads"
+)
+LEADER_LOST = Event(
+    "leader_lost",
+    WARNING,
+    "knows no leader in epoch {epoch}: nothing is written until one is elected",
+    "the node does not serve",
+)
+SERVING = Event(
+    "serving", INFO, "serves clients in epoch {epoch}", "a leader is known, on itself: established"
+)
+
+# ---- members and links ---------------------------------------------------------------------------
+
+MEMBER_LAGGING = Event(
+    "member_lagging",
+    WARNING,
+    "node {member} lags behind: {lag_entries} entries, {state}",
+    "seen by the leader: a member does not answer, or is far behind",
+    key="member",
+)
+MEMBER_CAUGHT_UP = Event(
+    "member_caught_up",
+    INFO,
+    "node {member} has caught up, {seconds:.1f} s later",
+    "seen by the leader",
+    key="member",
+)
+TOLERANCE_LOWER = Event(
+    "tolerance_lower",
+    WARNING,
+    "tolerates {failures} more failures, {before} before",
+    "seen by the leader: the cluster is less safe than it was",
+)
+TOLERANCE_HIGHER = Event(
+    "tolerance_higher",
+    INFO,
+    "tolerates {failures} more failures, {before} before",
+    "seen by the leader",
+)
+LINK_STANDS = Event(
+    "link_stands", INFO, "linked to node {peer} at {address}", "messages can be sent", key="peer"
+)
+LINK_TROUBLE = Event(
+    "link_trouble",
+    WARNING,
+    "node {peer} at {address}: {words}",
+    "a node cannot be reached, refuses this one, or the link to it broke",
+    key="peer",
+)
+LINK_DROPPED = Event(
+    "link_dropped",
+    WARNING,
+    "link from {who} at {address} dropped: {error}",
+    "whoever dialled does not speak the protocol",
+    key="who",
+)
+PEER_REFUSED = Event(
+    "peer_refused",
+    WARNING,
+    "refused node {peer} at {address}: {reason}",
+    "a node of another cluster, a copied directory, and so on",
+    key="peer",
+)
+
+# ---- clients -------------------------------------------------------------------------------------
+
+CONNECTION_CLOSED = Event(
+    "connection_closed",
+    INFO,
+    "client {address}: connection closed: {reason} (session {session})",
+    "this node closed a client's connection",
+    key="reason",
+)
+CONNECTION_ENDED = Event(
+    "connection_ended",
+    DEBUG,
+    "client {address}: connection ended: {reason} (session {session})",
+    "the client ended its connection",
+    key="reason",
+)
+CLIENT_REFUSED = Event(
+    "client_refused",
+    WARNING,
+    "refused client {address}: {reason} ({count} refused so far)",
+    "too many connections",
+    key="reason",
+)
+CLIENT_UNREAD = Event(
+    "client_unread",
+    WARNING,
+    "client {address} leaves {unread} bytes unread; connection aborted",
+    "a client does not read its answers",
+)
+
+# ---- disk and snapshots --------------------------------------------------------------------------
+
+DISK_SLOW = Event(
+    "disk_slow",
+    WARNING,
+    "a write to the log took {milliseconds} ms",
+    "one write and fsync took longer than slow_disk",
+)
+DISK_STALLED = Event(
+    "disk_stalled",
+    WARNING,
+    "the disk has been busy with one write for {milliseconds} ms",
+    "a write takes longer than slow_disk and is not done yet",
+)
+DISK_RECOVERED = Event("disk_recovered", INFO, "the disk answers again", "after disk_stalled")
+SNAPSHOT_BEGUN = Event(
+    "snapshot_begun", DEBUG, "snapshot at index {index} begun", "the state is being written"
+)
+SNAPSHOT_TAKEN = Event(
+    "snapshot_taken",
+    INFO,
+    "snapshot at index {index}: {size_bytes} bytes in {milliseconds} ms",
+    "the state is durable; the log before it may go",
+)
+SNAPSHOT_INSTALLED = Event(
+    "snapshot_installed",
+    WARNING,
+    "loaded the leader's snapshot at index {index} in {milliseconds} ms; clients were let go",
+    "this node was too far behind for the log",
+)
+
+# ---- the process itself --------------------------------------------------------------------------
+
+LOOP_BLOCKED = Event(
+    "loop_blocked",
+    WARNING,
+    "the event loop came {milliseconds} ms late: this process was stopped, starved or busy",
+    "longer than half of the election timeout; others may take this node for dead",
+)
+LINES_LEFT_OUT = Event(
+    "lines_left_out",
+    INFO,
+    "{count} more lines of {event} were left out within {seconds:.0f} s",
+    "the bound on repeated lines",
+    key="event",
+)

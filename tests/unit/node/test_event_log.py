@@ -1,0 +1,127 @@
+"""Log lines: text and JSON, levels, and the bound on lines that repeat themselves."""
+
+import json
+import logging
+import string
+from collections.abc import Iterator
+
+import pytest
+
+from quorate.node import events
+from quorate.node.event_log import (
+    KEYS_MAX,
+    LINES_MAX,
+    WINDOW_SECONDS,
+    EventHandler,
+    RateBound,
+    configure_logging,
+)
+from quorate.node.settings import describe
+from quorate.node.sources import load_settings
+
+FLAGS = {"id": "2", "data": "/d", "cluster": "1=a:1,2=b:1,3=c:1"}
+
+
+@pytest.fixture(autouse=True)
+def loggers_as_before() -> Iterator[None]:
+    """Logging is global: leave it as it was."""
+    loggers = [logging.getLogger(name) for name in ("quorate", "asyncio")]
+    before = [(logger.handlers[:], logger.level, logger.propagate) for logger in loggers]
+    yield
+    for logger, (handlers, level, propagate) in zip(loggers, before, strict=True):
+        logger.handlers[:] = handlers
+        logger.setLevel(level)
+        logger.propagate = propagate
+
+
+def configure(**flags: str) -> EventHandler:
+    return configure_logging(load_settings(FLAGS | flags, {}))
+
+
+def test_a_text_line_names_level_and_node(capsys: pytest.CaptureFixture[str]) -> None:
+    """One line per event, on standard error, readable without a manual."""
+    configure()
+    events.LINK_STANDS.say(peer=3, address="c:1")
+    events.SNAPSHOT_BEGUN.say(index=7)  # debug
+    line = capsys.readouterr().err
+    assert line.endswith(" INFO     node 2: linked to node 3 at c:1\n")
+    assert line.count("\n") == 1
+
+
+def test_a_json_line_carries_event_and_fields(capsys: pytest.CaptureFixture[str]) -> None:
+    """Programs find event, level, node, time and fields; words are the same as for people."""
+    configure(log_format="json", log_level="debug")
+    events.ELECTED.say(epoch=4, cause="election timeout")
+    logging.getLogger("asyncio").warning("of the %s", "library")
+    first, second = map(json.loads, capsys.readouterr().err.splitlines())
+    assert first.pop("time").endswith("Z")
+    assert first == {
+        "level": "info",
+        "node": 2,
+        "event": "elected",
+        "words": "leads epoch 4: election timeout",
+        "epoch": 4,
+        "cause": "election timeout",
+    }
+    assert (second["event"], second["words"]) == ("other", "of the library")
+
+
+def test_repeated_lines_are_bounded_and_counted(capsys: pytest.CaptureFixture[str]) -> None:
+    """A flood of one kind leaves ten lines; other kinds pass; the last words always pass."""
+    handler = configure()
+    for _ in range(500):
+        events.LINK_TROUBLE.say(peer=1, address="a:1", words="cannot be reached")
+        events.NODE_FAILED.say(reason="broken")
+    events.LINK_TROUBLE.say(peer=3, address="c:1", words="cannot be reached")
+    lines = capsys.readouterr().err.splitlines()
+    assert sum("node 1 at a:1" in line for line in lines) == LINES_MAX
+    assert sum("node 3 at c:1" in line for line in lines) == 1
+    assert sum("CRITICAL" in line for line in lines) == 500
+    assert handler.bound.left_out == 500 - LINES_MAX
+
+
+def test_what_was_left_out_is_told_when_the_window_is_over() -> None:
+    """The count comes once; afterwards lines pass again."""
+    bound, key = RateBound(), ("link_trouble", "1")
+    assert [bound.admits(key, 5.0) for _ in range(12)] == [True] * LINES_MAX + [False] * 2
+    assert bound.take_left_out(5.0 + WINDOW_SECONDS - 1) == []
+    assert bound.take_left_out(5.0 + WINDOW_SECONDS) == [("link_trouble", 2)]
+    assert bound.take_left_out(5.0 + WINDOW_SECONDS) == []
+    assert bound.admits(key, 5.0 + WINDOW_SECONDS)
+    assert bound.left_out == 2
+
+
+def test_a_quiet_kind_begins_a_new_window() -> None:
+    """Ten lines an hour are never left out."""
+    bound = RateBound()
+    assert all(bound.admits(("x", ""), second * 61.0) for second in range(100))
+
+
+def test_kinds_are_bounded() -> None:
+    """More kinds than can be told apart share one bound, and one place in memory."""
+    bound = RateBound()
+    for number in range(KEYS_MAX + 500):
+        bound.admits(("x", str(number)), 0.0)
+    assert len(bound._windows) <= KEYS_MAX + 1
+    assert bound.left_out == 500 - LINES_MAX
+
+
+def test_every_event_can_be_said(capsys: pytest.CaptureFixture[str]) -> None:
+    """Words and key of each event name fields, and a line comes of it."""
+    configure(log_level="debug")
+    for event in events.EVENTS.values():
+        fields = {name for _, name, _, _ in string.Formatter().parse(event.words) if name}
+        assert not event.key or event.key in fields
+        event.say(**dict.fromkeys(fields, 1))
+        assert event.meaning
+    assert len(capsys.readouterr().err.splitlines()) == len(events.EVENTS)
+
+
+def test_settings_are_told_without_secrets() -> None:
+    """Every setting in force is named; the digest that opens everything is not shown."""
+    told = describe(load_settings(FLAGS | {"super_digest": "super:c2VjcmV0"}, {}))
+    assert told["super_digest"] == "set"
+    assert "c2VjcmV0" not in str(told)
+    assert told["cluster"] == "1=a:1,2=b:1,3=c:1"
+    assert (told["tick"], told["election_timeout"]) == ("2s", "500ms")
+    assert (told["segment_size"], told["request_max"]) == ("64MiB", "1048575B")
