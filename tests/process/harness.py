@@ -103,6 +103,7 @@ class Node:
         self.client_port, self.peer_port, self.admin_port = ports
         self.cluster = ""
         self.options: list[str] = []
+        self.environ: dict[str, str] = {}
         self.process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -129,7 +130,7 @@ class Node:
         with (self.directory / "log").open("ab") as log:
             self.process = subprocess.Popen(
                 command,
-                env=environment(),
+                env=environment() | self.environ,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -159,15 +160,24 @@ class Node:
     def is_running(self) -> bool:
         return self.process is not None and self.process.poll() is None
 
-    def status(self) -> dict[str, Any] | None:
+    def page(self, path: str) -> tuple[int, str] | None:
+        """Code and body of an admin page; None without an answer."""
         connection = http.client.HTTPConnection(HOST, self.admin_port, timeout=1)
         try:
-            connection.request("GET", "/status")
-            page = json.loads(connection.getresponse().read())
-        except (OSError, http.client.HTTPException, ValueError):
+            connection.request("GET", path)
+            answer = connection.getresponse()
+            return answer.status, answer.read().decode()
+        except (OSError, http.client.HTTPException):
             return None
         finally:
             connection.close()
+
+    def status(self) -> dict[str, Any] | None:
+        answer = self.page("/status")
+        try:
+            page = json.loads(answer[1]) if answer else None
+        except ValueError:
+            return None
         return page if isinstance(page, dict) else None
 
     def is_serving(self) -> bool:

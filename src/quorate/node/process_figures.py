@@ -15,6 +15,9 @@ from typing import NamedTuple
 from quorate.node.process import process_age_seconds
 
 
+_STARTED_SECONDS = time.time() - process_age_seconds()  # once: it must not waver
+
+
 class ProcessFigures(NamedTuple):
     """One look; None where the system does not tell."""
 
@@ -44,7 +47,7 @@ def look_at_process(data: Path) -> ProcessFigures:
         resident_bytes=resident,
         open_descriptors=descriptors,
         descriptors_max=resource.getrlimit(resource.RLIMIT_NOFILE)[0],
-        started_seconds=time.time() - process_age_seconds(),
+        started_seconds=_STARTED_SECONDS,
         disk_free_bytes=free,
         disk_size_bytes=size,
     )
