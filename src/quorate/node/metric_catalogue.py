@@ -126,7 +126,7 @@ _LEADERSHIP = (
            ("peer",)),
 )  # fmt: skip
 
-_LOG = (
+_THE_LOG = (
     Metric("quorate_commit_index", "gauge", "Newest entry known to be on a majority.",
            _status("commit_index")),
     Metric("quorate_applied_index", "gauge", "Newest entry applied to the tree here.",
@@ -255,7 +255,7 @@ _PROCESS = (
 
 SECTIONS: dict[str, tuple[Metric, ...]] = {
     "Leadership and members": _LEADERSHIP,
-    "The log": _LOG,
+    "The log": _THE_LOG,
     "Clients and the tree": _CLIENTS,
     "Disk and snapshots": _DISK,
     "The process": _PROCESS,

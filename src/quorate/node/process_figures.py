@@ -14,7 +14,6 @@ from typing import NamedTuple
 
 from quorate.node.process import process_age_seconds
 
-
 _STARTED_SECONDS = time.time() - process_age_seconds()  # once: it must not waver
 
 

@@ -2,8 +2,10 @@
 
 import json
 import logging
+import re
 import string
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -125,3 +127,12 @@ def test_settings_are_told_without_secrets() -> None:
     assert told["cluster"] == "1=a:1,2=b:1,3=c:1"
     assert (told["tick"], told["election_timeout"]) == ("2s", "500ms")
     assert (told["segment_size"], told["request_max"]) == ("64MiB", "1048575B")
+
+
+def test_nothing_is_written_past_the_events() -> None:
+    """Node code says events: no logger and no print of its own."""
+    room = Path(events.__file__).parent
+    for file in sorted(room.glob("*.py")):
+        if file.name not in ("events.py", "event_log.py"):
+            text = file.read_text(encoding="utf-8")
+            assert not re.search(r"getLogger|\bprint\(|\b_LOG\b", text), file.name
