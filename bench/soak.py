@@ -8,6 +8,9 @@ must carry the next version, the next xid and a higher zxid; anything else is an
 run. A line of progress comes every ten seconds: writes per second, the longest silence (no answer
 on any connection), the longest wait of one write, epoch and leader, resident memory of each node.
 
+At the end come the slow tails that the nodes measured themselves (late event loops, collections of
+garbage, disk writes, batches) and what they warned about.
+
 Exit code 1 when an answer was wrong, a connection was lost, or leadership changed. Memory is
 judged by reading: the growth is that of the second half, when trees and caches are warm.
 """
@@ -16,6 +19,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import selectors
 import struct
 import sys
@@ -34,6 +38,7 @@ from loader import Connection
 ANSWER = struct.Struct(">iiqi32xi32x")
 ANSWER_LENGTH = ANSWER.size - 4
 XIDS = 1024  # the loader's ring of prepared requests
+TAILS = ("loop_delay", "gc_pause", "disk_write_duration", "commit_duration")
 
 
 class Checked(Connection):
@@ -101,6 +106,8 @@ class Result:
     leader_changes: int = 0
     error: str = ""
     growth_mib: dict[int, float] = field(default_factory=dict)
+    tails_seconds: dict[str, dict[int, str]] = field(default_factory=dict)
+    warnings: dict[str, int] = field(default_factory=dict)
     samples: list[Sample] = field(default_factory=list)
 
 
@@ -166,6 +173,12 @@ def soak(directory: Path, args: argparse.Namespace) -> Result:
         watcher.look()
         result.leader_changes = len(watcher.reigns) - 1
         result.growth_mib = _growth(result.samples)
+        for name in TAILS:
+            result.tails_seconds[name] = {
+                number: _tail((node.page("/metrics") or (0, ""))[1], f"quorate_{name}_seconds")
+                for number, node in cluster.nodes.items()
+            }
+        result.warnings = _warnings(cluster)
     return result
 
 
@@ -226,6 +239,29 @@ def _growth(samples: list[Sample]) -> dict[int, float]:
     }
 
 
+def _tail(page: str, name: str) -> str:
+    """In which bucket the slowest observations lie: "99.9 % up to, all up to"."""
+    buckets = [
+        (bound, int(count))
+        for bound, count in re.findall(rf'^{name}_bucket{{le="(.+?)"}} (\d+)$', page, re.MULTILINE)
+    ]
+    if not buckets or not buckets[-1][1]:
+        return "none"
+    total = buckets[-1][1]
+    most = next(bound for bound, count in buckets if count >= 0.999 * total)
+    return f"{most}, {next(bound for bound, count in buckets if count == total)}"
+
+
+def _warnings(cluster: Cluster) -> dict[str, int]:
+    """What nodes warned about, numbers left out, and how often."""
+    found: dict[str, int] = {}
+    for node in cluster.nodes.values():
+        for words in re.findall(r" (?:WARNING|ERROR|CRITICAL) +node \d+: (.*)", node.log):
+            plain = re.sub(r"\d+(\.\d+)*", "#", words)
+            found[plain] = found.get(plain, 0) + 1
+    return found
+
+
 def _line(sample: Sample) -> str:
     memory = " ".join(f"{mib:7.1f}" for mib in sample.resident_mib.values())
     epoch = max(sample.epochs.values(), default=0)
@@ -262,6 +298,11 @@ def main() -> int:
         f"leader changes: {result.leader_changes}; memory growth of the second half in MiB: "
         f"{result.growth_mib}"
     )
+    for name, by_node in result.tails_seconds.items():
+        words = "; ".join(f"node {number} {tail}" for number, tail in by_node.items())
+        print(f"{name}, seconds that 99.9 % and that all took at most: {words}")
+    for words, count in sorted(result.warnings.items()):
+        print(f"{count:6} x {words}")
     print(f"error: {result.error or 'none'}")
     return 1 if result.error or result.leader_changes else 0
 
