@@ -44,8 +44,10 @@ COUNTER = """
 
 
 @pytest.fixture
-def run(pytester):
-    """Run pytest on a test file."""
+def run(pytester, monkeypatch):
+    """Run pytest on a test file, as at a terminal: under CI pytest says every failure twice."""
+    for name in ("CI", "BUILD_NUMBER"):
+        monkeypatch.delenv(name, raising=False)
     installed = [point.value for point in entry_points(group="pytest11")]
     options = [] if "quorate.pytest_plugin" in installed else ["-p", "quorate.pytest_plugin"]
 
