@@ -25,7 +25,11 @@ def stat(title: str, expression: str, thresholds: list[tuple[str, float | None]]
         "title": title,
         "targets": [{"expr": expression, "instant": True, "refId": "A"}],
         "fieldConfig": {
-            "defaults": {"thresholds": {"mode": "absolute", "steps": steps}, "noValue": "none"}
+            "defaults": {
+                "thresholds": {"mode": "absolute", "steps": steps},
+                "noValue": "none",
+                "decimals": 0,
+            }
         },
         "options": {"colorMode": "background", "graphMode": "none"},
         "width": 4,

@@ -11,6 +11,14 @@ from typing import NamedTuple
 from quorate.protocol.four_letter import ServiceStatistics
 from quorate.tree.tree import Tree
 
+REASONS = (
+    *("hung up", "the client closed its session", "four-letter word", "nobody leads"),
+    *("its session is over", "its session moved or expired", "no handshake in time"),
+    *("it has seen what this node has not yet", "this node loaded a snapshot"),
+    *("does not speak the protocol", "authentication failed", "too many watches"),
+)
+"""Why connections end. Counted from 0: a counter that appears late hides its first event."""
+
 
 class Goodbye(NamedTuple):
     """A connection that ended, for the node's log. ``session_id`` is 0 before a session."""
@@ -43,7 +51,7 @@ class Figures:
         self.refused = 0
         self.broken = 0
         self.expired = 0
-        self.closed: dict[str, int] = {}  # reason -> connections
+        self.closed = dict.fromkeys(REASONS, 0)
         self.packets_in = 0
         self.packets_out = 0
         self.bytes_in = 0

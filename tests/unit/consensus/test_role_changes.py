@@ -2,11 +2,15 @@
 
 from raft_cluster import RaftCluster
 
+from quorate.consensus.raft.state import ROLE_CHANGES
+
 
 def causes(cluster: RaftCluster, node_id: int) -> dict[tuple[str, str], int]:
     engine = cluster.nodes[node_id].engine
     assert engine is not None
-    return dict(engine.statistics().role_changes)
+    counted = engine.statistics().role_changes
+    assert set(counted) == set(ROLE_CHANGES), "every cause is counted from 0"
+    return {change: count for change, count in counted.items() if count}
 
 
 def test_silence_is_an_election_timeout() -> None:

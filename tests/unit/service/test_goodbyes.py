@@ -1,8 +1,13 @@
 """Every connection that ends has a reason, told once and counted."""
 
+import re
+from pathlib import Path
 from struct import pack
 
 import pytest
+
+from quorate.tree import client_desk, service
+from quorate.tree.figures import REASONS
 
 
 def told(cluster, node=1):
@@ -92,3 +97,12 @@ def test_without_a_leader_clients_are_let_go_with_that_reason(cluster):
     cluster.run()
     assert client.closed
     assert told(cluster) == [(client.number, "nobody leads")]
+
+
+def test_every_reason_is_counted_from_zero():
+    """Whatever reason the service gives is on the list, and nothing else is."""
+    given = set()
+    for module in (client_desk, service):
+        text = Path(module.__file__).read_text(encoding="utf-8")
+        given |= set(re.findall(r"_(?:close|end)\([^()]*(?:\[\w+\])?, \"([^\"]+)\"\)", text))
+    assert given == set(REASONS)

@@ -41,6 +41,19 @@ from quorate.consensus.raft.messages import Append, RaftMessage, ReadReply
 from quorate.consensus.registry import EngineSettings
 from quorate.errors import CorruptData, InvariantBroken
 
+_CAMPAIGN_CAUSES = (
+    *("cold start", "connection of the leader closed", "election timeout"),
+    "leadership handed over",
+)
+ROLE_CHANGES = (
+    *(("candidate", cause) for cause in _CAMPAIGN_CAUSES),
+    *(("leader", cause) for cause in _CAMPAIGN_CAUSES),
+    ("follower", "no majority answers"),
+    ("follower", "another node has a newer epoch"),
+    ("follower", "leadership handed over"),
+)
+"""Counted from 0: a counter that appears with its first event hides that event from a rate."""
+
 
 class Role(Enum):
     """What a node is in its term."""
@@ -92,7 +105,7 @@ class RaftState:
         self.is_stalled = False  # the last tick came after a long pause of this process
         self.out = Effects()
         self.ignored: dict[str, int] = {}
-        self.role_changes: dict[tuple[str, str], int] = {}
+        self.role_changes = dict.fromkeys(ROLE_CHANGES, 0)
 
         # Hard state: must be durable before it is revealed.
         self.term = 0
