@@ -181,14 +181,7 @@ SECTIONS: list[tuple[str, list[Panel]]] = [
                     f"quorate_applied_index{{{NODE}}} - quorate_snapshot_index{{{NODE}}}",
                 ),
             ),
-            graph(
-                "Committed, not applied",
-                "short",
-                (
-                    "{{instance}}",
-                    f"quorate_commit_index{{{NODE}}} - quorate_applied_index{{{NODE}}}",
-                ),
-            ),
+            gauge("Committed, not applied here", "short", "quorate_behind_entries"),
             graph(
                 "Ignored events",
                 "ops",

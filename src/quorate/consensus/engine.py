@@ -239,6 +239,7 @@ class EngineStatistics(NamedTuple):
     peers: tuple[PeerStatistics, ...]  # empty unless leading
     ignored: dict[str, int]  # reason -> count of events and messages ignored
     role_changes: dict[tuple[str, str], int]  # (role, cause) -> count; see RoleChange
+    commit_heard: int  # the leader's commit index, as far as this node has heard
 
 
 class Engine(Protocol):

@@ -35,6 +35,7 @@ from quorate.node.metrics import render
 from quorate.node.peer_identity import PeerChecks
 from quorate.node.peer_network import PeerNetwork
 from quorate.node.process_figures import look_at_process
+from quorate.node.readiness import why_not_ready
 from quorate.node.service_manager import ServiceManager
 from quorate.node.settings import NodeSettings, describe
 from quorate.node.snapshot_thread import SnapshotThread
@@ -181,16 +182,16 @@ class Node:
         return render(METRICS, picture)
 
     def why_not_ready(self) -> str:
-        """What clients wait for here, in words; empty when they are served."""
+        """Why no client should be sent here, in words; empty when they may be."""
         if self._is_stopping:
             return "this node is stopping"
-        reason = self._server.why_not_serving()
-        if reason and self._settings.peers:
-            linked = ", ".join(map(str, self._peers.linked())) or "nobody"
-            reason += f"; linked to {linked} of {', '.join(map(str, self._settings.peers))}"
-        if reason and self._disk_watch.is_stalled:
-            reason += f"; the disk has been busy for {self._disk_watch.busy_seconds:.1f} s"
-        return reason
+        disk = self._disk_watch
+        return why_not_ready(
+            self._server.health(),
+            peers=self._settings.peers,
+            linked=self._peers.linked(),
+            disk_busy_seconds=disk.busy_seconds if disk.is_stalled else 0.0,
+        )
 
     # ---- start ---------------------------------------------------------------------------------
 

@@ -279,6 +279,7 @@ class CoordinationServer:
         voters = configuration.voters
         alive = sum(1 for node in voters if node == self.node_id or node in active)
         leads = self.replica.leadership.established
+        behind = engine.commit_heard - self.replica.applied_index
         return {
             "node_id": self.node_id,
             "mode": self.mode(),
@@ -288,6 +289,7 @@ class CoordinationServer:
             "engine": engine.engine,
             "epoch": engine.epoch,
             "leader": engine.leader,
+            "behind_entries": max(0, behind),
             "voters": list(voters),
             "failures_tolerated": max(0, alive - (len(voters) // 2 + 1)) if leads else None,
             "failures_tolerated_when_whole": (len(voters) - 1) // 2,

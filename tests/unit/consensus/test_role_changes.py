@@ -98,3 +98,27 @@ def test_a_hand_over_that_was_given_up_explains_nothing_later() -> None:
     told = causes(cluster, 1)
     assert ("follower", "leadership handed over") not in told
     assert told["follower", "no majority answers"] == 1
+
+
+def test_a_follower_knows_how_far_it_is_behind() -> None:
+    """The leader says with its first word how much is committed, long before it is here."""
+    cluster = RaftCluster()
+    cluster.elect(1)
+    cluster.run(200)
+    cluster.isolate([1, 2], [3])
+    for number in range(50):
+        cluster.propose(1, f"{number}")
+    cluster.run(100)
+    late = cluster.nodes[3].engine
+    assert late is not None
+    before = late.statistics()
+    assert before.commit_heard == before.commit_index
+    cluster.heal()
+    cluster.network.clear()
+    cluster.drop_if = lambda letter: type(letter.message).__name__ != "Heartbeat"
+    cluster.run(300)
+    heard = late.statistics()
+    assert heard.commit_heard >= heard.commit_index + 50
+    cluster.drop_if = lambda _: False
+    cluster.run(500)
+    assert late.statistics().commit_heard == late.statistics().commit_index

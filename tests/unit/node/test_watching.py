@@ -16,6 +16,7 @@ from quorate.node import events
 from quorate.node.disk_watch import DiskWatch
 from quorate.node.measures import BatchTimer, Histogram, Measures
 from quorate.node.member_watch import LAG_ENTRIES, MemberWatch
+from quorate.node.readiness import BEHIND_ENTRIES_MAX, why_not_ready
 from quorate.node.service_manager import ServiceManager
 from quorate.node.tell import Teller
 from quorate.node.watch import Watch, describe
@@ -303,6 +304,21 @@ def test_a_late_loop_is_told(monkeypatch: Any, said: Any) -> None:
 
     run(story)
     assert said()[0] == "loop_blocked"
+
+
+def test_ready_means_serving_and_not_far_behind() -> None:
+    """Each reason names what helps: who is missing, how far behind, a disk that hangs."""
+
+    def why(reason: str, behind: int, *, linked: tuple[int, ...] = (), busy: float = 0.0) -> str:
+        picture = {"why_not_serving": reason, "behind_entries": behind}
+        return why_not_ready(picture, peers=(1, 3), linked=linked, disk_busy_seconds=busy)
+
+    assert why("", 0) == why("", BEHIND_ENTRIES_MAX) == ""
+    assert why("", 5000) == "catching up: 5000 entries behind the leader"
+    assert why("no leader", 0) == "no leader; linked to nobody of 1, 3"
+    assert why("no leader", 0, linked=(3,), busy=2.0) == (
+        "no leader; linked to 3 of 1, 3; the disk has been busy with one write for 2.0 s"
+    )
 
 
 def test_the_status_is_a_sentence() -> None:

@@ -160,6 +160,7 @@ class RaftEngine:
             ),
             ignored=dict(state.ignored),
             role_changes=dict(state.role_changes),
+            commit_heard=_commit_heard(state),
         )
 
     def describe(self) -> str:
@@ -183,6 +184,12 @@ class RaftEngine:
 
 def _name(node_id: int) -> str:
     return f"n{node_id}" if node_id else "-"
+
+
+def _commit_heard(state: RaftState) -> int:
+    """How far the leader has committed, as its messages and its snapshot say."""
+    incoming = state.incoming.meta.index if state.incoming is not None else 0
+    return max(state.commit_index, state.leader_commit, incoming)
 
 
 def _role_name(state: RaftState) -> str:
