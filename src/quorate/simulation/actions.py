@@ -13,11 +13,22 @@ from collections.abc import Callable
 from dataclasses import fields
 from typing import Any, NamedTuple
 
+from quorate.simulation.ambush import MOMENTS
 from quorate.simulation.network import LinkQuality
 from quorate.simulation.units import format_duration, parse_duration_us
 
 ROT_KINDS = ("wal", "snapshot", "identity", "any")
-BLOWS = ("crash", "kill", "pause", "isolate", "isolate-inbound", "isolate-outbound", "stall-disk")
+BLOWS = (
+    "crash",
+    "kill",
+    "pause",
+    "isolate",
+    "isolate-inbound",
+    "isolate-outbound",
+    "clog-inbound",
+    "reset-links",
+    "stall-disk",
+)
 
 
 class Action(NamedTuple):
@@ -67,6 +78,12 @@ def _parse_rot(text: str) -> str:
 def _parse_blow(text: str) -> str:
     if text not in BLOWS:
         raise ValueError(f"{text!r} is no blow: write one of {', '.join(BLOWS)}")
+    return text
+
+
+def _parse_moment(text: str) -> str:
+    if text not in MOMENTS:
+        raise ValueError(f"{text!r} is no moment: write one of {', '.join(MOMENTS)}")
     return text
 
 
@@ -123,6 +140,7 @@ _COUNT = _Shape("COUNT", _parse_count, str)
 _DURATION = _Shape("DURATION", parse_duration_us, format_duration)
 _ROT = _Shape("|".join(ROT_KINDS), _parse_rot, str)
 _BLOW = _Shape("|".join(BLOWS), _parse_blow, str)
+_MOMENT = _Shape("|".join(MOMENTS), _parse_moment, str)
 _PPM = _Shape("MILLIONTHSppm", _parse_ppm, lambda ppm: f"{ppm}ppm")
 _QUALITY = _Shape("QUALITY", _parse_quality, _format_quality)
 
@@ -136,6 +154,7 @@ _SHAPES: dict[str, tuple[_Shape, ...]] = {
     "resume": (_NODE,),
     "transfer": (_NODE,),
     "strike-leader": (_BLOW, _DURATION),
+    "strike-when": (_MOMENT, _NODES, _BLOW, _DURATION, _DURATION),
     "link-quality": (_QUALITY,),
     "slow-node": (_NODE, _QUALITY),
     "cut": (_NODE, _NODE),
@@ -144,6 +163,8 @@ _SHAPES: dict[str, tuple[_Shape, ...]] = {
     "isolate": (_NODE,),
     "isolate-inbound": (_NODE,),
     "isolate-outbound": (_NODE,),
+    "clog-inbound": (_NODE,),
+    "reset-links": (_NODE,),
     "bridge": (_NODES, _NODES, _NODE),
     "chain": (_NODES,),
     "clog": (_NODE, _NODE),

@@ -19,6 +19,7 @@ from functools import partial
 from typing import Any
 
 from quorate.errors import WrongDirectory
+from quorate.simulation.ambush import Ambush, Ambushes
 from quorate.simulation.host import SMALL_STORAGE, Build, Host, HostSettings, WrapEngine
 from quorate.simulation.judges.court import Court
 from quorate.simulation.network import LinkQuality, VirtualNetwork
@@ -59,6 +60,8 @@ class VirtualCluster:
         self.network.on_broken = self._link_broken
         self.on_down: Callable[[Host], None] = lambda _: None
         self.crashes = self.partitions = self.stops = 0
+        self._ambushes = Ambushes(world, self._strike)
+        court.engine.on_moment = court.durability.on_moment = self._ambushes.reached
         settings = HostSettings(SMALL_STORAGE, cluster_id)
         self.hosts = {
             node: Host(node, world, court, settings, build, wrap_engine)
@@ -67,6 +70,7 @@ class VirtualCluster:
         for host in self.hosts.values():
             host.send = self.network.send
             host.on_down = self._host_down
+            host.on_moment = self._ambushes.reached
 
     # ---- looking -------------------------------------------------------------------------------
 
@@ -138,9 +142,20 @@ class VirtualCluster:
         leaders = self.court.engine.leaders
         if not leaders:
             return
-        node = leaders[max(leaders)]
+        self._strike(blow, leaders[max(leaders)], duration_us)
+
+    def strike_when(
+        self, moment: str, nodes: tuple[int, ...], blow: str, delay_us: int, duration_us: int
+    ) -> None:
+        """Whoever of these nodes reaches this moment first is struck, so long after it, once."""
+        self._ambushes.lay(Ambush(moment, nodes, blow, delay_us, duration_us))
+
+    def _strike(self, blow: str, node: int, duration_us: int) -> None:
         if blow == "stall-disk":
             self.stall_disk(node, duration_us)
+            return
+        if blow == "reset-links":
+            self.reset_links(node)
             return
         strike: Callable[[int], None] = getattr(self, blow.replace("-", "_"))
         strike(node)
@@ -151,8 +166,10 @@ class VirtualCluster:
             self.restart(node)
         elif blow == "pause":
             self.resume(node)
+        elif blow == "clog-inbound":
+            self._unclog_inbound(node)
         else:
-            self.heal()
+            self.network.rejoin(node)
 
     # ---- network -------------------------------------------------------------------------------
 
@@ -192,6 +209,26 @@ class VirtualCluster:
         """A node hears but is heard by nobody."""
         self.partitions += 1
         self.network.isolate_outbound(node)
+
+    def clog_inbound(self, node: int) -> None:
+        """All links to a node hold everything back."""
+        for other in self.hosts:
+            if other != node:
+                self.network.clog(other, node)
+
+    def reset_links(self, node: int) -> None:
+        """A node's connections are closed, as by a proxy that restarts, and opened again."""
+        for other in self.hosts:
+            if other != node:
+                self.network.break_link(node, other)
+                if self.hints:
+                    self._hint_closed(self.hosts[other], node)
+                self.world.after(REDIAL_US, partial(self._redial, other, node))
+
+    def _unclog_inbound(self, node: int) -> None:
+        for other in self.hosts:
+            if other != node:
+                self.network.unclog(other, node)
 
     def bridge(self, left: Sequence[int], right: Sequence[int], node: int) -> None:
         """Two groups reach each other only through a node that reaches both."""
@@ -288,6 +325,7 @@ class VirtualCluster:
 
     def mend(self) -> None:
         """Undo everything that can be undone: from here on the cluster must get well."""
+        self._ambushes.lift()
         self.network.heal()
         self.network.quality = LinkQuality()
         for host in self.hosts.values():

@@ -26,7 +26,8 @@ from quorate.consensus.engine import Engine, ReadSnapshot
 from quorate.consensus.entry import Persist, Recovered, SnapshotMeta
 from quorate.consensus.registry import create_engine
 from quorate.errors import DiskFailed, RemoteProtocolError, StorageError, WrongDirectory
-from quorate.replication.turn import SnapshotJob, Turn
+from quorate.replication.turn import Channel, SnapshotJob, Turn
+from quorate.simulation.ambush import FORWARDS
 from quorate.simulation.clocks import DiskTiming, VirtualClock
 from quorate.simulation.disk import VirtualDisk
 from quorate.simulation.judges.court import Court
@@ -95,6 +96,7 @@ class Host:
     Attributes:
         send: where its messages go; set by whoever owns the network.
         on_turn: hears of every turn.
+        on_moment: hears what it has come to, as ``on_moment(moment, node)``.
         on_down: hears that it is down: crashed, killed or stopped by itself.
         is_harmed: its disk was damaged on purpose: it may stop, and may refuse to start.
         may_stop: its disk was made to fail on purpose: it may stop, and starts again.
@@ -122,6 +124,7 @@ class Host:
         self.core: Any = None
         self.send: Callable[[int, int, int, bytes], None] = lambda *_: None
         self.on_turn: Callable[[Host, Any], None] = lambda *_: None
+        self.on_moment: Callable[[str, int], None] = lambda _moment, _node: None
         self.on_down: Callable[[Host], None] = lambda _: None
         self.is_harmed = False
         self.may_stop = False
@@ -366,6 +369,8 @@ class Host:
             self._court.conduct.replicas_agree_with_themselves(self.node_id, turn.fatal)
         for peer, channel, payload in turn.sends:
             self.send(self.node_id, peer, channel, payload)
+            if channel == Channel.FORWARD:
+                self.on_moment(FORWARDS, self.node_id)
         if turn.persists:
             self._court.durability.on_asked(self.node_id, turn.persists)
             self._queue += turn.persists

@@ -227,6 +227,12 @@ class VirtualNetwork:
         self._mute.add(node)
         self._refresh()
 
+    def rejoin(self, node: int) -> None:
+        """Undo ``isolate`` for this node; other cuts stay."""
+        self._deaf.discard(node)
+        self._mute.discard(node)
+        self._refresh()
+
     def bridge(self, left: Sequence[int], right: Sequence[int], bridge_node: int) -> None:
         """Two halves that do not see each other, and one node that both see."""
         self.partition(

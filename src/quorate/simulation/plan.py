@@ -15,19 +15,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from typing import Any
 
 from quorate.errors import SettingsError
 from quorate.simulation.actions import BLOWS, ROT_KINDS, Action
+from quorate.simulation.draft import MS, SECOND, Draft
 from quorate.simulation.network import LinkQuality
+from quorate.simulation.plots import add_plot
 from quorate.simulation.scenario import RunSettings, Scenario, Step
 from quorate.simulation.workloads.workload import Workload
 from quorate.simulation.world import Dice
 
-MS = 1_000
-SECOND = 1_000_000
 CHECKED_EVERY = 10
 SHARES_OF_KINDS = (0.1, 0.2, 0.4, 0.6)
+AMBUSH = "ambush"
+AMBUSH_SHARE = 0.4
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,46 +50,10 @@ class Wishes:
     faults: tuple[str, ...] | None = None
 
 
-class _Draft:
-    """A schedule in the making."""
-
-    def __init__(self, dice: Dice, nodes: int, duration_us: int) -> None:
-        self.dice = dice
-        self.nodes = list(range(1, nodes + 1))
-        self.duration_us = duration_us
-        self.actions: list[Action] = []
-        self.victims = dice.some(self.nodes, dice.draw((nodes - 1) // 2 + 1))
-
-    def add(self, at_us: int, name: str, *arguments: Any) -> None:
-        """Add an action."""
-        if at_us < self.duration_us:
-            self.actions.append(Action(at_us, name, arguments))
-
-    def node(self) -> int:
-        """Any node."""
-        return self.dice.pick(self.nodes)
-
-    def pair(self) -> tuple[int, int]:
-        """Two different nodes; the same one twice when there is only one."""
-        one, other = (*self.dice.some(self.nodes, 2), self.nodes[0])[:2]
-        return one, other
-
-    def halves(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """The nodes in two groups, neither empty if there are two nodes."""
-        nodes = self.dice.some(self.nodes, len(self.nodes))
-        split = 1 + self.dice.draw(max(1, len(nodes) - 1))
-        return tuple(sorted(nodes[:split])), tuple(sorted(nodes[split:]))
-
-    def span(self, low_us: int, high_us: int) -> int:
-        """A duration: short ones are as likely as long ones."""
-        factor = self.dice.draw(1001) / 1000
-        return int(low_us * (high_us / low_us) ** factor)
-
-
 # ---- kinds of fault: each adds one occurrence to the draft ---------------------------------------
 
 
-def _crash(draft: _Draft, at_us: int) -> None:
+def _crash(draft: Draft, at_us: int) -> None:
     dice, node = draft.dice, draft.node()
     back_us = at_us + draft.span(5 * MS, 10 * SECOND)
     kind = dice.draw(10)
@@ -105,19 +70,19 @@ def _crash(draft: _Draft, at_us: int) -> None:
     draft.add(back_us, "restart", node)
 
 
-def _blackout(draft: _Draft, at_us: int) -> None:
+def _blackout(draft: Draft, at_us: int) -> None:
     for node in draft.nodes:
         draft.add(at_us, "crash", node)
         draft.add(at_us + draft.span(5 * MS, 2 * SECOND), "restart", node)
 
 
-def _pause(draft: _Draft, at_us: int) -> None:
+def _pause(draft: Draft, at_us: int) -> None:
     node = draft.node()
     draft.add(at_us, "pause", node)
     draft.add(at_us + draft.span(20 * MS, 3 * SECOND), "resume", node)
 
 
-def _unrest(draft: _Draft, at_us: int) -> None:
+def _unrest(draft: Draft, at_us: int) -> None:
     """One election after the other: short blows, each about as long as an election takes.
 
     Logs part, votes split and leaders fall before they have committed anything of their own only
@@ -145,7 +110,7 @@ def _unrest(draft: _Draft, at_us: int) -> None:
         at_us += draft.span(2 * MS, SECOND)
 
 
-def _quick_restarts(draft: _Draft, at_us: int) -> None:
+def _quick_restarts(draft: Draft, at_us: int) -> None:
     """Processes die and are back in the middle of the same election."""
     for _ in range(2 + draft.dice.draw(8)):
         node, over_us = draft.node(), draft.span(2 * MS, 40 * MS)
@@ -154,7 +119,7 @@ def _quick_restarts(draft: _Draft, at_us: int) -> None:
         at_us += draft.span(2 * MS, 60 * MS)
 
 
-def _partition(draft: _Draft, at_us: int) -> None:
+def _partition(draft: Draft, at_us: int) -> None:
     dice, nodes = draft.dice, draft.nodes
     if len(nodes) == 1:
         return
@@ -177,7 +142,7 @@ def _partition(draft: _Draft, at_us: int) -> None:
     draft.add(at_us + draft.span(50 * MS, 8 * SECOND), "heal")
 
 
-def _one_way(draft: _Draft, at_us: int) -> None:
+def _one_way(draft: Draft, at_us: int) -> None:
     kind = draft.dice.draw(3)
     if kind == 0:
         draft.add(at_us, "isolate-inbound", draft.node())
@@ -188,12 +153,12 @@ def _one_way(draft: _Draft, at_us: int) -> None:
     draft.add(at_us + draft.span(50 * MS, 8 * SECOND), "heal")
 
 
-def _flapping(draft: _Draft, at_us: int) -> None:
+def _flapping(draft: Draft, at_us: int) -> None:
     period_us = draft.span(10 * MS, SECOND)
     draft.add(at_us, "flap", *draft.pair(), period_us, period_us * (2 + draft.dice.draw(8)))
 
 
-def _clogging(draft: _Draft, at_us: int) -> None:
+def _clogging(draft: Draft, at_us: int) -> None:
     """Swizzle-clogging (FoundationDB): clog some links one by one, let go in another order."""
     links = [(a, b) for a in draft.nodes for b in draft.nodes if a != b]
     chosen = draft.dice.some(links, 1 + draft.dice.draw(len(links))) if links else []
@@ -203,7 +168,7 @@ def _clogging(draft: _Draft, at_us: int) -> None:
         draft.add(at_us + SECOND + draft.span(MS, 2 * SECOND), "unclog", *link)
 
 
-def _bad_links(draft: _Draft, at_us: int) -> None:
+def _bad_links(draft: Draft, at_us: int) -> None:
     """Loss, duplication, delay with reordering, damage: each in some runs, and strong in some."""
     dice = draft.dice
     quality = LinkQuality(
@@ -224,7 +189,7 @@ def _bad_links(draft: _Draft, at_us: int) -> None:
         draft.add(until_us, "link-quality", LinkQuality())
 
 
-def _distance(draft: _Draft, at_us: int) -> None:
+def _distance(draft: Draft, at_us: int) -> None:
     """Messages take milliseconds and disks too: whatever breaks breaks in the middle of something.
 
     On fast links nearly every crash finds a cluster that has just finished what it was asked for.
@@ -239,12 +204,12 @@ def _distance(draft: _Draft, at_us: int) -> None:
         draft.add(until_us, "slow-disk", node, 1)
 
 
-def _transfer(draft: _Draft, at_us: int) -> None:
+def _transfer(draft: Draft, at_us: int) -> None:
     for node in draft.nodes:
         draft.add(at_us, "transfer", node)
 
 
-def _failing_disk(draft: _Draft, at_us: int) -> None:
+def _failing_disk(draft: Draft, at_us: int) -> None:
     node = draft.node()
     draft.add(at_us, draft.dice.pick(("fail-sync", "fail-reads", "fill")), node)
     back_us = at_us + draft.span(100 * MS, 4 * SECOND)
@@ -252,7 +217,7 @@ def _failing_disk(draft: _Draft, at_us: int) -> None:
     draft.add(back_us + draft.span(MS, 500 * MS), "restart", node)
 
 
-def _slow_disk(draft: _Draft, at_us: int) -> None:
+def _slow_disk(draft: Draft, at_us: int) -> None:
     node = draft.node()
     if draft.dice.chance(0.5):
         draft.add(at_us, "stall-disk", node, draft.span(50 * MS, 4 * SECOND))
@@ -261,7 +226,7 @@ def _slow_disk(draft: _Draft, at_us: int) -> None:
         draft.add(at_us + draft.span(500 * MS, 10 * SECOND), "slow-disk", node, 1)
 
 
-def _damage(draft: _Draft, at_us: int) -> None:
+def _damage(draft: Draft, at_us: int) -> None:
     """What a disk does not notice: only to as many nodes as the cluster can lose for good."""
     if not draft.victims:
         return
@@ -281,7 +246,7 @@ def _damage(draft: _Draft, at_us: int) -> None:
         draft.add(down_us + draft.span(MS, SECOND), "restart", node)
 
 
-def _clocks(draft: _Draft, at_us: int) -> None:
+def _clocks(draft: Draft, at_us: int) -> None:
     node, sign = draft.node(), draft.dice.pick((-1, 1))
     if draft.dice.chance(0.5):
         draft.add(at_us, "jump-clock", node, sign * MS * draft.span(1, 4_000_000))
@@ -290,7 +255,7 @@ def _clocks(draft: _Draft, at_us: int) -> None:
         draft.add(at_us + draft.span(SECOND, 20 * SECOND), "drift-clock", node, 0)
 
 
-_KINDS: dict[str, tuple[Callable[[_Draft, int], None], str]] = {
+_KINDS: dict[str, tuple[Callable[[Draft, int], None], str]] = {
     "crash": (_crash, "power loss at any operation of the disk, kill, restart"),
     "blackout": (_blackout, "power loss of all nodes at once"),
     "unrest": (_unrest, "crashes, pauses, cuts and slow disks, one election after the other"),
@@ -306,6 +271,7 @@ _KINDS: dict[str, tuple[Callable[[_Draft, int], None], str]] = {
     "slow-disk": (_slow_disk, "slow and stalled disks"),
     "damage": (_damage, "bit rot, misdirected and lost writes, lost directories"),
     "clocks": (_clocks, "wall clocks that jump, clocks that drift"),
+    AMBUSH: (add_plot, "blows at the very moment of an election, a promise, a commit, a read"),
 }
 
 KINDS = {name: words for name, (_, words) in _KINDS.items()}
@@ -371,14 +337,30 @@ def draw_scenario(seed: int, wishes: Wishes, workload_of: Callable[[str], Worklo
 
 
 def _draw_actions(dice: Dice, scenario: Scenario, allowed: list[str]) -> list[Action]:
-    draft = _Draft(dice, scenario.nodes, scenario.duration_us)
+    election_us = scenario.settings.election_timeout_ms * MS
+    draft = Draft(dice, scenario.nodes, scenario.duration_us, election_us)
     share = dice.pick(SHARES_OF_KINDS)
-    chosen = [kind for kind in allowed if dice.chance(share)]
-    if not chosen and allowed:
-        chosen = [dice.pick(allowed)]
+    ordinary = [kind for kind in allowed if kind != AMBUSH]
+    chosen = [kind for kind in ordinary if dice.chance(share)]
+    if not chosen and ordinary:
+        chosen = [dice.pick(ordinary)]
     gap_us = dice.pick((250 * MS, 500 * MS, 1500 * MS, 4 * SECOND))
     at_us = dice.between(0, SECOND)
     while chosen and at_us < scenario.duration_us:
         _KINDS[dice.pick(chosen)][0](draft, at_us)
         at_us += dice.between(10 * MS, 2 * gap_us)
+    if AMBUSH in allowed:
+        _lay_ambushes(draft, Dice(scenario.seed, AMBUSH), certain=not ordinary)
     return sorted(draft.actions, key=lambda action: action.at_us)
+
+
+def _lay_ambushes(draft: Draft, dice: Dice, *, certain: bool) -> None:
+    """Add ambushes, from dice of their own: the rest of a scenario is the same without them."""
+    if not (certain or dice.chance(AMBUSH_SHARE)):
+        return
+    draft.dice = dice
+    gap_us = dice.pick((500 * MS, 1500 * MS, 4 * SECOND))
+    at_us = dice.between(0, SECOND)
+    while at_us < draft.duration_us:
+        add_plot(draft, at_us)
+        at_us += dice.between(100 * MS, 2 * gap_us)

@@ -8,7 +8,10 @@ Invariant: a start gives back everything that was confirmed, plus at most what w
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from quorate.consensus.entry import Persist, Recovered
+from quorate.simulation.ambush import PROMISED
 from quorate.simulation.judges.logs import ShadowLog
 from quorate.simulation.properties import safety
 
@@ -21,18 +24,27 @@ class _Life:
         self.hard_state = recovered.hard_state
         self.waiting: list[Persist] = []
 
-    def confirm(self, sequence: int) -> None:
+    def confirm(self, sequence: int) -> bool:
+        """Note what is durable now; whether a promise is among it."""
+        is_promised = False
         while self.waiting and self.waiting[0].sequence <= sequence:
             step = self.waiting.pop(0)
             self.log.persist(step)
             if step.hard_state is not None:
                 self.hard_state = step.hard_state
+                is_promised = True
+        return is_promised
 
 
 class DurabilityJudge:
-    """Judge of what all nodes' disks keep."""
+    """Judge of what all nodes' disks keep.
+
+    Attributes:
+        on_moment: hears what a node has come to, as ``on_moment(moment, node)``.
+    """
 
     def __init__(self) -> None:
+        self.on_moment: Callable[[str, int], None] = lambda _moment, _node: None
         self._lives: dict[int, _Life] = {}
 
     def on_start(self, node_id: int, recovered: Recovered) -> None:
@@ -49,7 +61,8 @@ class DurabilityJudge:
 
     def on_confirmed(self, node_id: int, sequence: int) -> None:
         """The node is told that steps up to this one are durable."""
-        self._lives[node_id].confirm(sequence)
+        if self._lives[node_id].confirm(sequence):
+            self.on_moment(PROMISED, node_id)
 
     def forget(self, node_id: int) -> None:
         """The disk was replaced on purpose: no promise is left."""

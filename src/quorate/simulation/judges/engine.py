@@ -27,9 +27,12 @@ from quorate.consensus.engine import (
     Leadership,
     Message,
     Propose,
+    ReadBarrier,
+    SnapshotSaved,
 )
 from quorate.consensus.entry import Entry, EntryKind, Persist, Recovered, SnapshotMeta
 from quorate.consensus.membership import Configuration
+from quorate.simulation.ambush import ASKS, COMMITS, ELECTED, INSTALLS, PROMISES, SAVES
 from quorate.simulation.judges.logs import UNKNOWN_EPOCH, Fingerprint, ShadowLog, fingerprint
 from quorate.simulation.properties import safety
 
@@ -51,9 +54,14 @@ class _Broadcast:
 
 
 class EngineJudge:
-    """Judge of one simulated cluster's engines."""
+    """Judge of one simulated cluster's engines.
+
+    Attributes:
+        on_moment: hears what a node has come to, as ``on_moment(moment, node)``.
+    """
 
     def __init__(self) -> None:
+        self.on_moment: Callable[[str, int], None] = lambda _moment, _node: None
         self.leaders: dict[int, int] = {}  # epoch -> node
         self.delivered: dict[int, Fingerprint] = {}  # index -> entry
         self.delivered_last = 0
@@ -87,8 +95,11 @@ class EngineJudge:
             log.entries.append(mark)
             if is_new and entry.kind == EntryKind.BATCH:
                 self.integrity(node_id, entry, mark[2])
+        if step.hard_state is not None:
+            self.on_moment(PROMISES, node_id)
         chunk = step.chunk
         if chunk is not None and chunk.last:
+            self.on_moment(INSTALLS, node_id)
             log.reset(chunk.meta, discard=chunk.discard_log)
 
     def on_propose(self, node_id: int, epoch: int, payload: bytes, delivered: int) -> None:
@@ -101,6 +112,8 @@ class EngineJudge:
 
     def on_committed(self, node_id: int, entries: list[Entry], previous: int, epoch: int) -> int:
         """A node in this epoch delivers entries; returns the last index."""
+        if entries[-1].index > self.delivered_last:
+            self.on_moment(COMMITS, node_id)
         for entry in entries:
             self.state_machine_safety(node_id, entry, previous)
             previous = entry.index
@@ -126,6 +139,7 @@ class EngineJudge:
         self.election_safety(node_id, news)
         if news.leader == node_id and not news.established:
             self.elections += 1
+            self.on_moment(ELECTED, node_id)
             self.leader_completeness(node_id, news.epoch)
 
     # ---- Raft, Fig. 3 --------------------------------------------------------------------------
@@ -266,6 +280,10 @@ class ObservedEngine:
         """Pass the event in."""
         if self._established and type(event) is Propose:
             self._judge.on_propose(self._node_id, self._epoch, event.payload, self._delivered)
+        elif type(event) is ReadBarrier and not self._leads:
+            self._judge.on_moment(ASKS, self._node_id)
+        elif type(event) is SnapshotSaved:
+            self._judge.on_moment(SAVES, self._node_id)
         self.inner.step(event)
 
     def take(self) -> Effects:

@@ -83,6 +83,7 @@ class Mutant(NamedTuple):
         workload: what its runs run; nothing else can show it, or shows it sooner.
         faults: kinds that its runs draw from; None: all. Given where the events that must meet
             are rare, and the mutant's entry says which.
+        clients: how many act at the same time.
     """
 
     name: str
@@ -91,10 +92,13 @@ class Mutant(NamedTuple):
     patch: Patch
     workload: str
     faults: tuple[str, ...] | None = None
+    clients: int = 4
 
     def wishes(self, duration_us: int) -> Wishes:
         """What its runs are like."""
-        return Wishes(workload=self.workload, duration_us=duration_us, faults=self.faults)
+        return Wishes(
+            self.workload, clients=self.clients, duration_us=duration_us, faults=self.faults
+        )
 
     @contextmanager
     def applied(self) -> Iterator[None]:
@@ -119,7 +123,7 @@ class Group:
         self.mutants: list[Mutant] = []
 
     def mutant(
-        self, source: str, faults: tuple[str, ...] | None = None
+        self, source: str, faults: tuple[str, ...] | None = None, clients: int = 4
     ) -> Callable[[Patch], Patch]:
         """Register a patch: its name is the mutant's, its docstring the rule that it removes."""
 
@@ -127,7 +131,9 @@ class Group:
             removes = " ".join((patch.__doc__ or "").split())
             assert removes, f"{patch.__name__} does not say which rule it removes"
             name = patch.__name__.replace("_", "-")
-            self.mutants.append(Mutant(name, removes, source, patch, self.workload, faults))
+            self.mutants.append(
+                Mutant(name, removes, source, patch, self.workload, faults, clients)
+            )
             return patch
 
         return register

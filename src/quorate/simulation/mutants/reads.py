@@ -30,7 +30,7 @@ def reads_without_a_quorum(patches: Patches) -> None:
     patches.put(reads, "confirmed_round", lambda state: state.round)
 
 
-@GROUP.mutant("dissertation §6.4, step 3; known bug of etcd")
+@GROUP.mutant("dissertation §6.4, step 3; known bug of etcd", faults=("ambush",), clients=12)
 def lets_reads_join_a_round_under_way(patches: Patches) -> None:
     """A read is confirmed by a round that was sent after the read came."""
 
@@ -96,7 +96,7 @@ def _number(waiting: tuple[int, int, Any]) -> int:
     return waiting[1]
 
 
-@GROUP.mutant("dissertation §6.4")
+@GROUP.mutant("dissertation §6.4", faults=("ambush", "distance"), clients=12)
 def numbers_read_requests_from_zero(patches: Patches) -> None:
     """An answer to a read of an earlier life of the process matches no read of this one."""
 

@@ -31,6 +31,8 @@ from quorate.simulation.world import Dice
 KEYS = "abcdefgh"
 CONFIGURATIONS_MAX = 300_000
 CHUNK = 7
+FLOODS = (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 60)
+"""How many commands at once; the last is many entries, so that a leader cut off has a long tail."""
 _SHAPES = {"write": 3, "cas": 4, "read": 2, "local": 2, "flood": 2}
 
 
@@ -95,7 +97,7 @@ class CellsWorkload(ReplicaWorkload):
             nonlocal count
             kind, key = dice.draw(19), dice.pick(keys)
             if dice.chance(floods):
-                return ("flood", str(1 + dice.draw(12)))
+                return ("flood", str(FLOODS[dice.draw(len(FLOODS))]))
             if kind < 6:
                 return ("read", key)
             if kind < 9:
