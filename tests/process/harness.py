@@ -104,6 +104,7 @@ class Node:
         self.cluster = ""
         self.options: list[str] = []
         self.environ: dict[str, str] = {}
+        self.stderr: int | None = None  # a descriptor; None: the log
         self.process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -133,7 +134,7 @@ class Node:
                 env=environment() | self.environ,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
-                stderr=log,
+                stderr=log if self.stderr is None else self.stderr,
                 start_new_session=True,
             )
 

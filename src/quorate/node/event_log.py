@@ -6,11 +6,16 @@
 A JSON line has one object with these five keys, then the event's fields. Lines of other libraries
 (asyncio) come as event ``other``.
 
+A thread of its own writes, behind a bounded queue: whoever reads standard error may stop reading, a
+pipe fills, and a node must not stop with it. What does not fit is left out, and counted.
+
 ``RateBound`` is pure: of lines that repeat themselves it lets ``LINES_MAX`` through in
 ``WINDOW_SECONDS`` and counts the rest; the count is told when the window is over. CRITICAL lines
 always pass: they are the last ones.
 
-Invariant: memory is bounded: at most ``KEYS_MAX`` kinds of lines are told apart.
+Invariants:
+    * nobody who says something waits for whoever reads it
+    * memory is bounded: ``KEYS_MAX`` kinds of lines are told apart, ``QUEUE_LINES_MAX`` lines wait
 """
 
 from __future__ import annotations
@@ -18,7 +23,9 @@ from __future__ import annotations
 import json
 import logging
 import sys
+import threading
 from datetime import UTC, datetime
+from queue import Full, Queue
 from time import monotonic
 from typing import Any
 
@@ -28,6 +35,8 @@ from quorate.node.settings import NodeSettings
 LINES_MAX = 10
 WINDOW_SECONDS = 60.0
 KEYS_MAX = 1_000
+QUEUE_LINES_MAX = 2_000
+FLUSH_SECONDS = 1.0
 _OVERFLOW = ("other", "")
 _PLAIN = (str, int, float, dict, type(None))
 
@@ -67,12 +76,51 @@ class RateBound:
         return found
 
 
-class EventHandler(logging.StreamHandler[Any]):
-    """Writes lines to standard error, and leaves out what repeats itself too often."""
+class EventHandler(logging.Handler):
+    """Hands lines to a thread that writes them; leaves out what repeats itself too often."""
 
     def __init__(self) -> None:
-        super().__init__(sys.stderr)
+        super().__init__()
         self.bound = RateBound()
+        self._stream = sys.stderr
+        self._queue: Queue[str | None] = Queue(QUEUE_LINES_MAX)
+        self._thread = threading.Thread(target=self._run, name="quorate-log", daemon=True)
+        self._thread.start()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Queue a line; without room it is left out."""
+        try:
+            self._queue.put_nowait(self.format(record) + "\n")
+        except Full:
+            self.bound.left_out += 1
+
+    def flush(self) -> None:
+        """Wait until all is written, but not for ever."""
+        done = self._queue.all_tasks_done
+        with done:
+            done.wait_for(lambda: not self._queue.unfinished_tasks, FLUSH_SECONDS)
+
+    def close(self) -> None:
+        """Write what is queued and end the thread; closing twice is harmless."""
+        if self._thread.is_alive():
+            self.flush()
+            try:
+                self._queue.put_nowait(None)
+            except Full:
+                return  # nobody reads: the thread ends with the process
+            self._thread.join(FLUSH_SECONDS)
+        super().close()
+
+    def _run(self) -> None:
+        while (line := self._queue.get()) is not None:
+            try:
+                self._stream.write(line)
+                self._stream.flush()
+            except (OSError, ValueError):
+                self.bound.left_out += 1  # the reader is gone
+            finally:
+                self._queue.task_done()
+        self._queue.task_done()
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Whether this line is written."""

@@ -148,13 +148,13 @@ MEMBER_CAUGHT_UP = Event(
 TOLERANCE_LOWER = Event(
     "tolerance_lower",
     WARNING,
-    "tolerates {failures} more failures, {before} before",
+    "tolerates {failures} more of {whole} failures",
     "seen by the leader: the cluster is less safe than it was",
 )
 TOLERANCE_HIGHER = Event(
     "tolerance_higher",
     INFO,
-    "tolerates {failures} more failures, {before} before",
+    "tolerates {failures} more of {whole} failures",
     "seen by the leader",
 )
 LINK_STANDS = Event(

@@ -5,6 +5,8 @@ between them. A member lags when it does not answer or is more than ``LAG_ENTRIE
 caught up when it answers and is nearly level. Two bounds, so that a member at the edge is not told
 of again and again.
 
+A new leadership is compared with a cluster that is whole.
+
 Invariant: of each member, lagging and caught up alternate while one leadership lasts.
 """
 
@@ -46,10 +48,12 @@ class MemberWatch:
         found: list[tuple[Event, dict[str, Any]]] = []
         for member in picture["members"]:
             found += self._look_at(member, now_ms)
-        before, self._failures = self._failures, failures
-        if before is not None and before != failures:
+        whole = picture["failures_tolerated_when_whole"]
+        before = whole if self._failures is None else self._failures
+        self._failures = failures
+        if before != failures:
             event = TOLERANCE_LOWER if failures < before else TOLERANCE_HIGHER
-            found.append((event, {"failures": failures, "before": before}))
+            found.append((event, {"failures": failures, "whole": whole}))
         return found
 
     def _look_at(self, member: dict[str, Any], now_ms: int) -> list[tuple[Event, dict[str, Any]]]:

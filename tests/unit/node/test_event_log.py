@@ -4,6 +4,7 @@ import json
 import logging
 import re
 import string
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -31,6 +32,8 @@ def loggers_as_before() -> Iterator[None]:
     before = [(logger.handlers[:], logger.level, logger.propagate) for logger in loggers]
     yield
     for logger, (handlers, level, propagate) in zip(loggers, before, strict=True):
+        for handler in logger.handlers:
+            handler.close()
         logger.handlers[:] = handlers
         logger.setLevel(level)
         logger.propagate = propagate
@@ -40,12 +43,18 @@ def configure(**flags: str) -> EventHandler:
     return configure_logging(load_settings(FLAGS | flags, {}))
 
 
+def written(capsys: pytest.CaptureFixture[str]) -> str:
+    for handler in logging.getLogger("quorate").handlers:
+        handler.flush()
+    return capsys.readouterr().err
+
+
 def test_a_text_line_names_level_and_node(capsys: pytest.CaptureFixture[str]) -> None:
     """One line per event, on standard error, readable without a manual."""
     configure()
     events.LINK_STANDS.say(peer=3, address="c:1")
     events.SNAPSHOT_BEGUN.say(index=7)  # debug
-    line = capsys.readouterr().err
+    line = written(capsys)
     assert line.endswith(" INFO     node 2: linked to node 3 at c:1\n")
     assert line.count("\n") == 1
 
@@ -55,7 +64,7 @@ def test_a_json_line_carries_event_and_fields(capsys: pytest.CaptureFixture[str]
     configure(log_format="json", log_level="debug")
     events.ELECTED.say(epoch=4, cause="election timeout")
     logging.getLogger("asyncio").warning("of the %s", "library")
-    first, second = map(json.loads, capsys.readouterr().err.splitlines())
+    first, second = map(json.loads, written(capsys).splitlines())
     assert first.pop("time").endswith("Z")
     assert first == {
         "level": "info",
@@ -75,11 +84,42 @@ def test_repeated_lines_are_bounded_and_counted(capsys: pytest.CaptureFixture[st
         events.LINK_TROUBLE.say(peer=1, address="a:1", words="cannot be reached")
         events.NODE_FAILED.say(reason="broken")
     events.LINK_TROUBLE.say(peer=3, address="c:1", words="cannot be reached")
-    lines = capsys.readouterr().err.splitlines()
+    lines = written(capsys).splitlines()
     assert sum("node 1 at a:1" in line for line in lines) == LINES_MAX
     assert sum("node 3 at c:1" in line for line in lines) == 1
     assert sum("CRITICAL" in line for line in lines) == 500
     assert handler.bound.left_out == 500 - LINES_MAX
+
+
+def test_nobody_waits_for_whoever_reads_the_log(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A reader that stops reading costs lines, never time; later lines are written again."""
+    monkeypatch.setattr("quorate.node.event_log.FLUSH_SECONDS", 0.01)
+    monkeypatch.setattr("quorate.node.event_log.QUEUE_LINES_MAX", 20)
+    begun, may_write, lines = threading.Event(), threading.Event(), []
+
+    class Pipe:
+        """Full until somebody reads."""
+
+        def write(self, line: str) -> None:
+            begun.set()
+            may_write.wait(10)
+            lines.append(line)
+
+        def flush(self) -> None:
+            pass
+
+    monkeypatch.setattr("sys.stderr", Pipe())
+    handler = configure()
+    events.NODE_FAILED.say(reason="word 0")
+    assert begun.wait(10)
+    for number in range(1, 50):
+        events.NODE_FAILED.say(reason=f"word {number}")
+    handler.flush()
+    assert (lines, handler.bound.left_out) == ([], 50 - 21)
+    may_write.set()
+    monkeypatch.setattr("quorate.node.event_log.FLUSH_SECONDS", 10.0)
+    handler.close()
+    assert [line.split()[-1] for line in lines] == [str(number) for number in range(21)]
 
 
 def test_what_was_left_out_is_told_when_the_window_is_over() -> None:
@@ -116,7 +156,7 @@ def test_every_event_can_be_said(capsys: pytest.CaptureFixture[str]) -> None:
         assert not event.key or event.key in fields
         event.say(**dict.fromkeys(fields, 1))
         assert event.meaning
-    assert len(capsys.readouterr().err.splitlines()) == len(events.EVENTS)
+    assert len(written(capsys).splitlines()) == len(events.EVENTS)
 
 
 def test_settings_are_told_without_secrets() -> None:
