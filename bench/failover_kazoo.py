@@ -1,9 +1,12 @@
 #!/usr/bin/env python3
-"""Fail-over as a kazoo client sees it: kill -9 of the leader, client on a surviving follower.
+"""Loss of the leader as a kazoo client on a surviving follower sees it; default settings.
 
-    PYTHONPATH=src python bench/failover_kazoo.py [--kills 10]
+    PYTHONPATH=src python bench/failover_kazoo.py [--times 20] [--ways kill,stop,terminate,transfer]
 
-Prints the longest gap between two successful writes around each kill, and the median. The client
+kill: kill -9. stop: SIGSTOP, so that its connections stand and only silence tells. terminate:
+SIGTERM, which hands leadership over. transfer: ``quorate cluster transfer``.
+
+Prints the longest gap between two successful writes around each loss, and the median. The client
 must see no error at all.
 """
 
@@ -15,21 +18,23 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "process"))
 
-from failover import measure_failovers
+from failover import WAYS, measure_failovers
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--kills", type=int, default=10)
-    kills = parser.parse_args().kills
-    with tempfile.TemporaryDirectory() as directory:
-        gaps, errors = measure_failovers(Path(directory), kills)
-    print("kill  longest gap")
-    for number, gap in enumerate(gaps, 1):
-        print(f"{number:4}  {gap:8.1f} ms")
-    print(f"median {statistics.median(gaps):.1f} ms, most {max(gaps):.1f} ms")
-    print(f"errors seen by the client: {len(errors)} {errors[:3]}")
-    return 1 if errors else 0
+    parser.add_argument("--times", type=int, default=10)
+    parser.add_argument("--ways", default=",".join(WAYS))
+    args = parser.parse_args()
+    failed = False
+    for way in args.ways.split(","):
+        with tempfile.TemporaryDirectory() as directory:
+            gaps, errors = measure_failovers(Path(directory), args.times, way)
+        print(f"{way:10} ms: " + " ".join(f"{gap:.0f}" for gap in gaps))
+        median = statistics.median(gaps)
+        print(f"{way:10} median {median:.1f} ms, most {max(gaps):.1f} ms; errors {errors[:3]}")
+        failed |= bool(errors)
+    return 1 if failed else 0
 
 
 if __name__ == "__main__":

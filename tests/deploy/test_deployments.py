@@ -58,7 +58,7 @@ def test_the_unit_waits_watches_and_knows_when_not_to_restart() -> None:
     assert service["Restart"] == "on-failure"
     verdicts = {
         *(process.EXIT_SETTINGS, process.EXIT_INVARIANT),
-        *(process.EXIT_DISK, process.EXIT_DIRECTORY),
+        *(process.EXIT_DISK, process.EXIT_DIRECTORY, process.EXIT_REMOVED),
     }
     assert set(map(int, service["RestartPreventExitStatus"].split())) == verdicts
     drain_ms = load_settings({"id": "1", "data": "/d"}, {}).drain_timeout_ms

@@ -6,6 +6,7 @@ Waiting is done by asking: kazoo's ``start`` returns when a node serves, or says
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -22,7 +23,7 @@ START_SECONDS_MAX = 20
 STOP_SECONDS_MAX = 20
 PORT_OFFSETS = (0, 100, 200)
 PORTS_BETWEEN_CLUSTERS = 300
-README_PORTS = (2181, 2182, 2183)
+README_PORTS = re.compile(r":(2[123]8[1-4])\b")  # clients', nodes' and admin ports of four nodes
 
 
 def environment() -> dict[str, str]:
@@ -40,7 +41,7 @@ def free_base_port() -> int:
     candidates = list(range(12000, 20000, PORTS_BETWEEN_CLUSTERS))
     first = os.getpid() % len(candidates)
     for base in candidates[first:] + candidates[:first]:
-        if all(_is_free(base + k + use) for k in range(3) for use in PORT_OFFSETS):
+        if all(_is_free(base + k + use) for k in range(4) for use in PORT_OFFSETS):
             return base
     raise RuntimeError("no free ports between 12000 and 20000")
 
@@ -55,10 +56,8 @@ def _is_free(port: int) -> bool:
 
 
 def on_ports(text: str, base_port: int) -> str:
-    """``text`` with the client ports of README.md replaced by those of this cluster."""
-    for offset, port in enumerate(README_PORTS):
-        text = text.replace(f":{port}", f":{base_port + offset}")
-    return text
+    """``text`` with the ports of README.md replaced by those of this cluster."""
+    return README_PORTS.sub(lambda port: f":{base_port + int(port[1]) - 2181}", text)
 
 
 @contextmanager

@@ -1,22 +1,32 @@
-"""Known bugs 31 to 42: membership, as far as it exists. The list is docs/known-bugs.md.
+"""Known bugs 31 to 42, and 65 again: membership. The list is docs/known-bugs.md.
 
-Nobody can ask for another membership yet. But logs and snapshots carry configurations, simple and
-joint, and all counting goes by them; these scenarios put configuration entries into logs by hand.
+Some scenarios ask for changes as a user would; where that cannot lead to the situation in which
+others failed, they put configuration entries into logs by hand.
 """
 
 from __future__ import annotations
 
 import pytest
-from raft_cluster import RaftCluster
+from raft_cluster import RaftCluster, add, remove, replace
 
-from known_bugs import Mutants, Patch, Scenario, batch, must_notice, sent
-from quorate.consensus.engine import Received
+from known_bugs import (
+    Mutants,
+    Patch,
+    Scenario,
+    batch,
+    must_notice,
+    sent,
+    settle_with_disks,
+)
+from quorate.consensus.engine import ChangeOutcome, Received
 from quorate.consensus.entry import Entry, EntryKind
 from quorate.consensus.membership import Configuration
-from quorate.consensus.raft import election, engine, leader
+from quorate.consensus.quorum import Quorum
+from quorate.consensus.raft import election, engine, leader, membership
 from quorate.consensus.raft.codec import encode_hard_state
 from quorate.consensus.raft.messages import Append, AppendReply, VoteReply, VoteRequest
 from quorate.consensus.raft.state import RaftState, Role
+from quorate.consensus.raft.under_way import Round
 from quorate.consensus.registry import EngineSettings
 
 MUTANTS = Mutants()
@@ -98,12 +108,16 @@ def test_kb_36_a_member_of_the_outgoing_half_counts_its_own_vote() -> None:
     """A leader on its way out may be the only one who can lead: it votes for itself and wins."""
     cluster = RaftCluster(configuration=JOINT)
     cluster.prepare(3, [1, 1])
-    cluster.run(3000)
-    assert cluster.leader() == 3
+    cluster.campaign(3)
+    while cluster.network and cluster.nodes[3].state.role is not Role.LEADER:
+        cluster.deliver_one()
+    assert cluster.nodes[3].state.role is Role.LEADER
     cluster.crash(2)
-    cluster.propose(3, "x")
     cluster.settle()
-    assert "x" not in cluster.nodes[3].applied, "one of two is no majority of the incoming half"
+    assert not cluster.leader(), "one of two is no majority of the incoming half"
+    cluster.start(2)
+    cluster.run(1000)
+    assert "n3 leads, established t2" in cluster.notes
 
 
 def test_kb_37_a_voter_of_the_committed_configuration_may_campaign() -> None:
@@ -127,6 +141,7 @@ def test_kb_38_a_new_leader_counts_by_its_predecessors_uncommitted_configuration
     state = cluster.nodes[1].state
     assert state.role is Role.LEADER
     assert sorted(state.progress) == [2, 3, 4]
+    assert not state.change.leaving
     cluster.step(1, Received(2, AppendReply(2, 3)))
     assert state.commit_index == 0, "two of four commit nothing"
     cluster.step(1, Received(4, AppendReply(2, 3)))
@@ -169,6 +184,104 @@ def test_kb_41_a_rollback_reaches_a_configuration_that_is_compacted() -> None:
         assert cluster.nodes[2].state.configuration == JOINT
     offer(cluster, 2, 2, batch(3, 2))
     assert cluster.nodes[2].state.configuration == FOUR
+
+
+# ---- asked for as a user would -----------------------------------------------------------------
+
+
+def test_kb_31_no_change_before_an_entry_of_the_own_term_is_committed() -> None:
+    """A leader that does not know yet what its predecessors committed changes nothing."""
+    cluster = RaftCluster(3)
+    cluster.drop_if = lambda letter: isinstance(letter.message, Append)
+    cluster.campaign(1)
+    cluster.settle()
+    assert cluster.nodes[1].state.role is Role.LEADER
+    cluster.change(1, "early", remove(3))
+    assert cluster.outcome("early") is ChangeOutcome.REFUSED
+    assert cluster.nodes[1].state.configuration == THREE
+    cluster.drop_if = lambda _: False
+    cluster.run(200)
+    assert cluster.run_change(1, remove(3)) is ChangeOutcome.DONE, "a moment later it may"
+
+
+def test_kb_34_removing_the_leader_of_two_strands_nobody() -> None:
+    """It stays until the other one has its removal; the other one leads alone, at once."""
+    cluster = RaftCluster(2)
+    cluster.elect(1)
+    assert cluster.run_change(1, remove(1)) is ChangeOutcome.DONE
+    cluster.settle()
+    cluster.crash(1)
+    cluster.run(100)
+    assert cluster.leader() == 2
+    cluster.propose(2, "alone")
+    assert cluster.nodes[2].applied == ["alone"]
+
+
+def test_kb_35_the_joint_configuration_is_left_once() -> None:
+    """However many commits follow, and whoever leads: one entry ends it."""
+    cluster = RaftCluster(3)
+    cluster.elect(1)
+    cluster.change(1, "less", remove(3))
+    for number in range(10):
+        cluster.propose(1, f"{number}")
+        cluster.settle()
+    cluster.transfer(1, 2)
+    cluster.run(500)
+    kinds = [entry.kind for entry in cluster.nodes[2].state.log.entries]
+    assert kinds.count(EntryKind.CONFIGURATION) == 3, "the first of all, joint, settled"
+
+
+def test_kb_42_who_counts_as_a_voter_has_stored_that_it_belongs() -> None:
+    """Whatever it votes after that survives a restart, with the knowledge that it may vote."""
+    cluster = RaftCluster(3, instant_disk=False)
+    cluster.campaign(1)
+    settle_with_disks(cluster, 1, 2, 3)
+    cluster.join(4)
+    cluster.change(1, "swap", replace(3, 4))
+    for _ in range(60):
+        cluster.advance(10)
+        settle_with_disks(cluster, 1, 2, 3)  # the disk of the new one stands still
+        assert not cluster.nodes[1].state.configuration.is_voter(4)
+    for _ in range(10):
+        cluster.advance(10)
+        settle_with_disks(cluster, 1, 2, 3, 4)
+    assert cluster.outcome("swap") is ChangeOutcome.DONE
+    cluster.crash(4)
+    cluster.start(4)
+    assert cluster.nodes[4].state.configuration.is_voter(4)
+
+
+def test_kb_65_a_minority_cannot_make_itself_a_cluster() -> None:
+    """A leader that was cut off removes the others: that needs a majority of them, and fails."""
+    cluster = RaftCluster(3)
+    cluster.elect(1)
+    cluster.isolate([1], [2, 3])
+    cluster.change(1, "alone", remove(2, 3))
+    cluster.propose(1, "lost")
+    cluster.settle()
+    assert cluster.nodes[1].applied == []
+    cluster.run(3000)
+    leader_now = cluster.leader()
+    assert leader_now in (2, 3)
+    cluster.propose(leader_now, "kept")
+    cluster.heal()
+    cluster.run(2000)
+    assert [cluster.nodes[node].applied for node in (1, 2, 3)] == [["kept"]] * 3
+    assert cluster.nodes[1].state.configuration == THREE
+
+
+def test_kb_65_a_node_that_comes_back_is_brought_up_to_date_first() -> None:
+    """Removed and added again on its old disk, it has no vote before it has the log."""
+    cluster = RaftCluster(3)
+    cluster.elect(1)
+    assert cluster.run_change(1, remove(3)) is ChangeOutcome.DONE
+    cluster.run(2000)
+    cluster.crash(3)
+    cluster.propose(1, "a", "b")
+    cluster.settle()
+    cluster.start(3)
+    assert cluster.run_change(1, add(3)) is ChangeOutcome.DONE
+    assert cluster.nodes[3].applied == ["a", "b"]
 
 
 # ---- the rules, removed ------------------------------------------------------------------------
@@ -243,6 +356,65 @@ def leads_by_the_bootstrap_configuration(patch: pytest.MonkeyPatch) -> None:
         become_leader(state)
 
     patch.setattr(leader, "become_leader", forget_and_lead)
+
+
+@MUTANTS.breaks(test_kb_31_no_change_before_an_entry_of_the_own_term_is_committed)
+def changes_before_its_term_is_committed(patch: pytest.MonkeyPatch) -> None:
+    why_not_now = membership.why_not_now
+
+    def early(state: RaftState) -> str:
+        reason = why_not_now(state)
+        return "" if "committed nothing yet" in reason else reason
+
+    patch.setattr(membership, "why_not_now", early)
+
+
+@MUTANTS.breaks(test_kb_34_removing_the_leader_of_two_strands_nobody)
+def drops_who_is_left_with_the_leaders_own_commit(patch: pytest.MonkeyPatch) -> None:
+    def leave(state: RaftState) -> None:
+        state.become_follower(state.term, 0)
+
+    follow = membership.follow_members
+
+    def follow_and_leave(state: RaftState) -> None:
+        follow(state)
+        if not state.configuration.is_voter(state.node_id):
+            leave(state)
+
+    patch.setattr(membership, "follow_members", follow_and_leave)
+
+
+@MUTANTS.breaks(test_kb_35_the_joint_configuration_is_left_once)
+def leaves_the_joint_configuration_at_every_commit(patch: pytest.MonkeyPatch) -> None:
+    on_commit = membership.on_commit
+
+    def again(state: RaftState) -> None:
+        on_commit(state)
+        state.change.is_open = True
+        if not state.configuration.is_changing:
+            membership.append(state, state.configuration)
+
+    patch.setattr(membership, "on_commit", again)
+
+
+@MUTANTS.breaks(test_kb_42_who_counts_as_a_voter_has_stored_that_it_belongs)
+def promotes_at_once(patch: pytest.MonkeyPatch) -> None:
+    def ready(state: RaftState, _peer: object, turn: Round) -> str:
+        turn.is_ready = state.role is Role.LEADER
+        return ""
+
+    patch.setattr(membership, "_judge", ready)
+
+
+@MUTANTS.breaks(test_kb_65_a_minority_cannot_make_itself_a_cluster)
+def decides_with_the_new_majority_alone(patch: pytest.MonkeyPatch) -> None:
+    build = Quorum.__init__
+
+    def single(self: Quorum, configuration: Configuration) -> None:
+        build(self, Configuration(configuration.voters))
+        self.configuration = configuration
+
+    patch.setattr(Quorum, "__init__", single)
 
 
 @pytest.mark.parametrize(("patch", "scenario"), MUTANTS.params)

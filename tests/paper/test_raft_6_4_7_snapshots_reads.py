@@ -5,14 +5,12 @@ from __future__ import annotations
 from raft_cluster import RaftCluster
 
 from quorate.consensus.engine import (
-    ChangeMembership,
     ReadBarrier,
     Received,
     SnapshotRead,
     TransferLeadership,
 )
 from quorate.consensus.entry import SnapshotMeta
-from quorate.consensus.membership import Configuration
 from quorate.consensus.raft.messages import (
     Append,
     Heartbeat,
@@ -274,12 +272,3 @@ def test_3_10_a_closed_connection_to_the_target_ends_the_transfer_at_once() -> N
     assert not cluster.nodes[1].leadership.established
     cluster.tell_closed(3)
     assert cluster.nodes[1].leadership.established
-
-
-def test_membership_changes_are_counted_as_ignored() -> None:
-    """Membership is fixed for now; the request has no effect and does not fail."""
-    cluster = RaftCluster(3)
-    cluster.elect(1)
-    cluster.step(1, ChangeMembership(Configuration.of([1, 2])))
-    assert cluster.nodes[1].state.ignored["membership is fixed"] == 1
-    assert cluster.nodes[1].state.configuration == cluster.configuration

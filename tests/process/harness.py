@@ -102,6 +102,7 @@ class Node:
         self.directory = directory
         self.client_port, self.peer_port, self.admin_port = ports
         self.cluster = ""
+        self.join = ""  # instead of ``cluster``: peer addresses of members
         self.options: list[str] = []
         self.environ: dict[str, str] = {}
         self.stderr: int | None = None  # a descriptor; None: the log
@@ -125,7 +126,9 @@ class Node:
         command = quorate_command(
             *("serve", "--id", str(self.node_id), "--data", str(self.data)),
             *("--listen", self.server, "--peer-listen", f"{HOST}:{self.peer_port}"),
-            *("--admin-listen", f"{HOST}:{self.admin_port}", "--cluster", self.cluster),
+            *("--admin-listen", f"{HOST}:{self.admin_port}"),
+            *(("--cluster", self.cluster) if self.cluster else ()),
+            *(("--join", self.join) if self.join else ()),
             *self.options,
         )
         with (self.directory / "log").open("ab") as log:
@@ -200,6 +203,7 @@ class Cluster:
 
     def __init__(self, directory: Path, size: int = 3, options: Iterable[str] = ()) -> None:
         ports = free_ports(3 * size)
+        self.directory, self.options = directory, list(options)
         self.nodes = {
             number: Node(
                 number,
@@ -226,6 +230,32 @@ class Cluster:
             for node in self.nodes.values():
                 with contextlib.suppress(OSError):
                     print(f"---- log of node {node.node_id}\n{node.log[-3000:]}")
+
+    def newcomer(self, node_id: int, options: Iterable[str] = ()) -> Node:
+        """A further node with an empty directory that will join; not started."""
+        client, peer, admin = free_ports(3)
+        node = Node(node_id, self.directory / f"node-{node_id}", (client, peer, admin))
+        node.join = ",".join(
+            f"{HOST}:{other.peer_port}" for other in self.nodes.values() if other.is_running
+        )
+        node.options = [*self.options, *options]
+        self.nodes[node_id] = node
+        return node
+
+    def quorate(self, *arguments: str, seconds: float = 60.0) -> subprocess.CompletedProcess[str]:
+        """``quorate cluster ...``, asking whichever node runs."""
+        running = [node for node in self.nodes.values() if node.is_running]
+        admin = ",".join(f"{HOST}:{node.admin_port}" for node in running)
+        return run_quorate("cluster", *arguments, "--admin", admin, seconds=seconds)
+
+    def wait_member(self, node: Node, role: str = "voters", seconds: float = 30.0) -> None:
+        """Wait until a node is what it is to become, and no change is under way."""
+
+        def is_member() -> bool:
+            page = self.leader().status() or {"change_under_way": "?"}
+            return not page["change_under_way"] and node.node_id in page[role]
+
+        wait_until(is_member, seconds, f"node {node.node_id} is among {role}")
 
     @property
     def members(self) -> str:

@@ -153,7 +153,7 @@ def test_status_says_who_leads_and_what_can_still_fail(tmp_path: Path) -> None:
             kazoo.create("/x", b"")
         table = run_quorate("status", "--servers", cluster.servers)
         assert table.returncode == 0
-        assert f"{leader.server} leads 3 voters; 1 further failure is tolerated" in table.stdout
+        assert f"{leader.server} leads 3 voters; tolerates 1 more failure" in table.stdout
         assert table.stdout.count("follower") == 2
         dead = cluster.followers()[0]
         dead.kill()

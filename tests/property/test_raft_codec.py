@@ -25,7 +25,8 @@ def appends(draw: st.DrawFn) -> m.Append:
     entries = []
     for index, epoch in enumerate(epochs[1:], start=previous + 1):
         kind = draw(st.sampled_from(EntryKind))
-        payload = CONFIGURATION if kind == EntryKind.CONFIGURATION else draw(st.binary())
+        fixed = {EntryKind.CONFIGURATION: CONFIGURATION, EntryKind.WITHHELD: b""}
+        payload = fixed.get(kind, draw(st.binary()))
         entries.append(Entry(index, epoch, kind, payload))
     term = draw(st.integers(max(epochs, default=0), 60))
     return m.Append(term, previous, min(epochs, default=0), draw(U64), entries)
@@ -55,6 +56,7 @@ MESSAGES = st.one_of(
     st.builds(m.ReadReply, U64, U64, U64),
     st.builds(m.InstallReply, U64, U64, U64, BOOL),
     st.builds(m.TimeoutNow, U64),
+    st.builds(m.RemovalNotice, U64, U64),
 )
 
 

@@ -12,10 +12,14 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from quorate.consensus.change import Change, MemberRole, NewMember
 from quorate.consensus.engine import (
+    ChangeMembership,
+    ChangeOutcome,
     Effects,
     Event,
     Leadership,
+    MembershipAnswer,
     PeerClosed,
     PeerOpened,
     Persisted,
@@ -46,6 +50,21 @@ class Generator:
     def draw(self, n: int) -> int:
         self._state = (self._state * 6364136223846793005 + 1442695040888963407) % (1 << 64)
         return (self._state >> 24) % n
+
+
+def add(*nodes: int, role: MemberRole = MemberRole.VOTER) -> Change:
+    """A change that adds nodes."""
+    return Change(add=tuple([NewMember(node, role) for node in nodes]))
+
+
+def remove(*nodes: int) -> Change:
+    """A change that removes nodes."""
+    return Change(remove=nodes)
+
+
+def replace(old: int, new: int) -> Change:
+    """A change that puts one node in the place of another."""
+    return Change(add=(NewMember(new),), remove=(old,))
 
 
 @dataclass
@@ -137,8 +156,9 @@ class PendingPersist:
 class Node:
     """One engine with its disk and a state machine that remembers what it applied."""
 
-    def __init__(self, node_id: int) -> None:
+    def __init__(self, node_id: int, configuration: Configuration) -> None:
         self.node_id = node_id
+        self.configuration = configuration  # what it is told at its first start
         self.disk = MemoryDisk()
         self.engine: RaftEngine | None = None
         self.reset()
@@ -192,7 +212,8 @@ class RaftCluster:
         self.reads_done: dict[str, int] = {}
         self.reads_failed: list[str] = []
         self.starts = 0
-        self.nodes = {node_id: Node(node_id) for node_id in configuration.members}
+        self.answers: dict[str, list[MembershipAnswer]] = {}  # of changes, by token
+        self.nodes = {node: Node(node, configuration) for node in configuration.members}
         for node_id in self.nodes:
             self.start(node_id)
 
@@ -207,7 +228,7 @@ class RaftCluster:
         recovered = node.disk.recovered()
         node.engine = RaftEngine(
             node_id=node_id,
-            configuration=self.configuration,
+            configuration=node.configuration,
             recovered=recovered,
             settings=self.settings,
             draw=generator.draw,
@@ -216,6 +237,11 @@ class RaftCluster:
         if recovered.snapshot is not None:
             self._load(node, recovered.snapshot)
         self._turn(node)
+
+    def join(self, node_id: int) -> None:
+        """Start a new node with an empty disk: it knows of no configuration."""
+        self.nodes[node_id] = Node(node_id, Configuration(()))
+        self.start(node_id)
 
     def prepare(
         self, node_id: int, terms: list[int], *, term: int | None = None, vote: int = 0
@@ -287,6 +313,15 @@ class RaftCluster:
     def transfer(self, node_id: int, to: int = 0) -> None:
         self.step(node_id, TransferLeadership(to))
 
+    def change(self, node_id: int, token: str, change: Change) -> None:
+        """Ask a node for other members; ``answers[token]`` fills."""
+        self.step(node_id, ChangeMembership(token, change))
+
+    def outcome(self, token: str) -> ChangeOutcome | None:
+        """The latest answer to a change."""
+        answers = self.answers.get(token)
+        return answers[-1].outcome if answers else None
+
     def persist(self, node_id: int) -> bool:
         """Confirm the oldest unconfirmed step of persistence."""
         node = self.nodes[node_id]
@@ -316,6 +351,17 @@ class RaftCluster:
             for node_id, node in self.nodes.items():
                 if node.is_up and (only is None or node_id in only):
                     self.step(node_id, Tick(self.now_ms))
+
+    def run_change(self, leader: int, change: Change, *, ms: int = 1000) -> ChangeOutcome | None:
+        """Ask for a change and let time pass until it is answered for good."""
+        token = f"change {len(self.answers) + 1}"
+        self.change(leader, token, change)
+        for _ in range(ms // 10):
+            self.settle()
+            if self.outcome(token) is not ChangeOutcome.ACCEPTED:
+                break
+            self.run(10)
+        return self.outcome(token)
 
     # ---- network -------------------------------------------------------------------------------
 
@@ -432,6 +478,15 @@ class RaftCluster:
                 self.notes.append(f"n{me} applies {entry.payload.decode()} at {entry.index}")
         if effects.leadership is not None:
             self._note_leadership(node, effects.leadership)
+        if effects.configuration is not None:
+            now = effects.configuration
+            words = now.configuration.describe()
+            self.notes.append(f"n{me} acts on {words} of {now.index}")
+        for answer in effects.membership:
+            self.answers.setdefault(str(answer.token), []).append(answer)
+            where = f" at {answer.index}" if answer.index else ""
+            why = f": {answer.reason}" if answer.reason else ""
+            self.notes.append(f"n{me} change {answer.token} {answer.outcome.value}{where}{why}")
         for token, index in effects.barriers:
             self._finish_read(str(token), index)
         for token in effects.barriers_failed:

@@ -15,6 +15,9 @@ commands; the lines up to the next empty line are what happened. Commands:
     drop n1>n2 [Kind]             lose all such messages (n*: any node)
     persist n1                    confirm all of n1's writes
     propose n1 a b    read n1 r1    transfer n1 [n2]    snapshot n1
+    join n4                       start a new node that knows of no configuration
+    change n1 c1 +4 -1 ^5 v2 !3   ask n1, as c1: add a voter (+4l: learner, +4w: witness), remove,
+                                  promote, demote, prefer
     crash n1    start n1    closed n1 [n3 ...]    opened n1 n2
     isolate n1 | n2 n3    heal
     status [n1 ...]    logs    network    same     what it looks like now; all logs are equal
@@ -28,6 +31,7 @@ from pathlib import Path
 
 from raft_cluster import Letter, RaftCluster
 
+from quorate.consensus.change import Change, MemberRole, NewMember
 from quorate.consensus.registry import EngineSettings
 
 
@@ -142,6 +146,26 @@ class Story:
 
     def do_transfer(self, words: list[str]) -> None:
         self.cluster.transfer(_node(words[0]), _node(words[1]) if len(words) > 1 else 0)
+
+    def do_join(self, words: list[str]) -> None:
+        self.cluster.join(_node(words[0]))
+
+    def do_change(self, words: list[str]) -> None:
+        numbers: dict[str, list[str]] = {}
+        for word in words[2:]:
+            numbers.setdefault(word[0], []).append(word[1:])
+        roles = {"l": MemberRole.LEARNER, "w": MemberRole.WITNESS}
+        change = Change(
+            add=tuple(
+                NewMember(int(new.rstrip("lw")), roles.get(new[-1], MemberRole.VOTER))
+                for new in numbers.get("+", ())
+            ),
+            remove=tuple(map(int, numbers.get("-", ()))),
+            promote=tuple(map(int, numbers.get("^", ()))),
+            demote=tuple(map(int, numbers.get("v", ()))),
+            priorities=tuple((int(node), 1) for node in numbers.get("!", ())),
+        )
+        self.cluster.change(_node(words[0]), words[1], change)
 
     def do_snapshot(self, words: list[str]) -> None:
         self.cluster.take_snapshot(_node(words[0]))

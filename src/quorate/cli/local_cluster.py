@@ -27,6 +27,7 @@ from quorate.node.units import Address
 _HOST = "127.0.0.1"
 PEER_PORT_OFFSET = 100
 ADMIN_PORT_OFFSET = 200
+EXIT_REMOVED = 7  # ``node/process.py``, which takes long to import
 _STOP_SECONDS = 10.0
 _TAIL_BYTES = 4096
 
@@ -56,6 +57,11 @@ class LocalNode:
     def is_running(self) -> bool:
         """Whether its process lives."""
         return self.process is not None and self.process.poll() is None
+
+    @property
+    def was_removed(self) -> bool:
+        """Whether it stopped because it is a member no more."""
+        return self.process is not None and self.process.poll() == EXIT_REMOVED
 
     def cause_of_death(self) -> str:
         """How its process ended."""

@@ -4,8 +4,9 @@ Each command lives in a file of its own that is imported when it is called, so t
 not wait for tables and pages that it never shows.
 
 Exit codes: 0 fine; 1 the answer is "no" (``status`` without a quorum, ``up`` lost a node at
-start, ``check`` found a history that is not linearizable, ``simulate`` saw a violation); 2 the
-call, a setting or an input file is wrong; 3 ``check`` is undecided; what a node's other codes mean
+start, ``cluster`` was refused a change, ``check`` found a history that is not linearizable,
+``simulate`` saw a violation); 2 the call, a setting or an input file is wrong; 3 ``check`` is
+undecided, ``cluster`` does not know whether it happened; what a node's other codes mean
 is in ``node/process.py``.
 """
 
@@ -23,6 +24,10 @@ _COMMANDS = {
     "up": ("quorate.cli.up", "Run a local cluster, one process per node, until Ctrl-C."),
     "serve": ("quorate.cli.serve", "Run one node in the foreground."),
     "status": ("quorate.cli.status", "Show who leads, who lags, how many failures are tolerated."),
+    "cluster": (
+        "quorate.cli.cluster.group",
+        "Add, remove and replace nodes, move leadership, and see how the cluster is.",
+    ),
     "check": ("quorate.cli.check", "Check whether recorded histories are linearizable."),
     "simulate": (
         "quorate.cli.simulate.group",
@@ -54,6 +59,7 @@ _HELP = """Consensus for Python: a replicated coordination service for ZooKeeper
 \b
 quorate up                             a cluster of three on this machine
 quorate status                         who leads, and what it can still lose
+quorate cluster add 4=HOST:PORT        change who belongs, while clients go on
 quorate serve --id 1 --data DIR ...    one node of a real cluster
 quorate check history.jsonl            was what clients saw linearizable?
 quorate simulate run --seeds 100       this code under faults, in virtual time

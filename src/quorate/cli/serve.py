@@ -29,6 +29,8 @@ Exit codes:
   3  a rule that can never break was broken: a bug; keep the data directory
   4  the disk failed or its data is damaged
   5  the data directory is foreign, copied or wiped
+  6  nobody let this node join; nothing happened, trying later may help
+  7  this node was removed from its cluster; restarting will not help
 """
 
 

@@ -15,7 +15,9 @@ from dataclasses import asdict, dataclass
 
 import click
 
+from quorate.cli import words
 from quorate.cli.ask import figures
+from quorate.cli.words import NO_QUORUM
 from quorate.errors import SettingsError, UsageError
 from quorate.node.units import Address, parse_address
 
@@ -144,14 +146,10 @@ def _show(status: ClusterStatus) -> None:
 def verdict(status: ClusterStatus) -> str:
     """The one sentence that matters."""
     if status.leader is None:
-        return "no quorum: none of these servers leads; writes and new sessions wait"
+        return f"{NO_QUORUM}; none of these servers leads"
+    assert status.voters is not None
     assert status.failures_tolerated is not None
-    if status.voters == 1:
-        return f"{status.leader} serves alone: no failure is tolerated"
-    left = status.failures_tolerated
-    words = {0: "no further failure is", 1: "1 further failure is"}.get(left)
-    words = words or f"{left} further failures are"
-    return f"{status.leader} leads {status.voters} voters; {words} tolerated"
+    return words.verdict(status.leader, status.voters, status.failures_tolerated)
 
 
 @click.command("status")

@@ -87,6 +87,9 @@ class Watcher:
         if not node.is_running:
             self._dead.add(number)
             self._serving.discard(number)
+            if node.was_removed:
+                self._screen.say(f"node {number} was removed from the cluster and has stopped")
+                return None
             words = "".join(f"\n    {line}" for line in node.last_words())
             self._screen.say(
                 f"node {number} died ({node.cause_of_death()}); end of {node.log}:{words}"

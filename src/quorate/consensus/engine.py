@@ -24,6 +24,7 @@ messages                    at once, before anything of the same turn is durable
 persist                     in ``sequence`` order; one or several steps per fsync
 messages_after_persist      only when the persist of the same turn (if none: all persists of
                             earlier turns) is durable, i.e. after its ``Persisted``
+configuration               before ``messages`` of the same turn: it says where they go to
 committed                   at once, in index order, each entry exactly once; entries may be
                             delivered before this node's own disk has them
 barriers                    a read may be answered when the applied index reaches ``index``
@@ -32,6 +33,7 @@ install                     after the persist that completed the snapshot is dur
                             emits it then) and before any ``committed`` of the same turn
 leadership                  after ``committed`` of the same turn
 role_changes                any time; nothing depends on them
+membership                  after ``committed`` of the same turn: a change that is done is applied
 ==========================  ====================================================================
 
 Everything not forbidden here may be reordered; the simulator does. If you add an effect: update
@@ -42,8 +44,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
+from quorate.consensus.change import Change
 from quorate.consensus.entry import Entry, Persist, SnapshotMeta
 from quorate.consensus.membership import Configuration
 
@@ -120,15 +124,25 @@ class Announce(NamedTuple):
 
 
 class TransferLeadership(NamedTuple):
-    """Hand leadership to ``to`` (0: the most up-to-date voter). Ignored when not leading."""
+    """Hand leadership to ``to`` (0: the most up-to-date voter). Ignored when not leading.
+
+    A leader also hands over by itself: to a member of higher priority that has caught up, and
+    when its own disk stands still while the others' go on.
+    """
 
     to: int = 0
 
 
 class ChangeMembership(NamedTuple):
-    """Move to another configuration. Reserved: engines ignore it until membership is dynamic."""
+    """Change the membership. Answered by ``Effects.membership``, under ``token``.
 
-    configuration: Configuration
+    Only an established leader takes it, one change at a time; it is carried out in steps, each an
+    entry of the log, and proposals go on meanwhile. If leadership is lost the next leader goes on,
+    or knows nothing of it: ask for the configuration then.
+    """
+
+    token: Hashable
+    change: Change
 
 
 class SnapshotSaved(NamedTuple):
@@ -191,6 +205,38 @@ class RoleChange(NamedTuple):
     cause: str
 
 
+class ChangeOutcome(Enum):
+    """How far a change of membership has come."""
+
+    ACCEPTED = "accepted"  # its first entry is in the leader's log; another answer follows
+    DONE = "done"  # its last configuration is committed, at ``index``
+    REFUSED = "refused"  # it did not happen and never will
+    GIVEN_UP = "given up"  # taken back: the members are those from before
+    UNKNOWN = "unknown"  # this node does not lead any more: it may or may not happen
+
+
+@dataclass(frozen=True, slots=True)
+class MembershipAnswer:
+    """Answer to a ``ChangeMembership``. ``reason`` is for people; empty when all went well."""
+
+    token: Hashable
+    outcome: ChangeOutcome
+    index: int = 0
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigurationInForce:
+    """The configuration that this node acts on now, and the entry it comes from.
+
+    Engines that act on a configuration before it is committed (Raft) may go back to an earlier
+    one: then ``index`` is lower than the time before.
+    """
+
+    index: int
+    configuration: Configuration
+
+
 class ReadSnapshot(NamedTuple):
     """Read a piece of our newest snapshot for ``peer``; answer with ``SnapshotRead``."""
 
@@ -210,6 +256,8 @@ class Effects:
     install: SnapshotMeta | None = None
     committed: list[Entry] = field(default_factory=list)
     leadership: Leadership | None = None
+    configuration: ConfigurationInForce | None = None  # when it changed
+    membership: tuple[MembershipAnswer, ...] = ()  # rare, so no list is made for it
     barriers: list[tuple[Hashable, int]] = field(default_factory=list)
     barriers_failed: list[Hashable] = field(default_factory=list)
     read_snapshot: list[ReadSnapshot] = field(default_factory=list)
@@ -225,11 +273,36 @@ class PeerStatistics(NamedTuple):
     state: str  # "probe", "replicate", "snapshot"
 
 
+class CatchUp(NamedTuple):
+    """A member that is to vote and still catches up (dissertation §4.2.1)."""
+
+    node_id: int
+    round: int  # from 1
+    target_index: int  # the round ends when it has this much
+    started_ms: int  # when the round began
+
+
+@dataclass(frozen=True, slots=True)
+class MembershipStatistics:
+    """Who belongs, and what is under way."""
+
+    index: int  # of the entry that the configuration in force comes from; 0: bootstrap
+    is_committed: bool
+    standing: str  # of this node: "voter", "witness", "learner", "joining", "removed"
+    under_way: str  # the change under way in words; empty: none
+    catching_up: tuple[CatchUp, ...]  # empty unless leading
+    last_failure: str  # why this leader last gave a change up; empty: never
+
+
+NO_MEMBERSHIP = MembershipStatistics(0, True, "voter", "", (), "")
+"""What an engine without changes of membership has to say."""
+
+
 class EngineStatistics(NamedTuple):
     """Engine-neutral numbers for status pages, metrics and tests."""
 
     engine: str
-    role: str  # "leader", "follower", "candidate", "learner"
+    role: str  # "leader", "follower", "candidate", "learner", "witness"
     epoch: int
     leader: int
     commit_index: int
@@ -240,6 +313,7 @@ class EngineStatistics(NamedTuple):
     ignored: dict[str, int]  # reason -> count of events and messages ignored
     role_changes: dict[tuple[str, str], int]  # (role, cause) -> count; see RoleChange
     commit_heard: int  # the leader's commit index, as far as this node has heard
+    membership: MembershipStatistics = NO_MEMBERSHIP
 
 
 class Engine(Protocol):

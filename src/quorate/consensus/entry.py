@@ -23,6 +23,11 @@ class EntryKind(IntEnum):
     NOOP = 0  # a new leadership's first entry; empty payload
     BATCH = 1  # for the state machine; encoded by replication/
     CONFIGURATION = 2  # membership; encoded by consensus/membership.py
+    WITHHELD = 3  # a BATCH on a witness, which votes and keeps no data; empty payload
+
+
+WITHHELD_BODY = b"withheld: this node votes and keeps no data\n"
+"""What a witness stores in place of a snapshot's body."""
 
 
 @dataclass(slots=True, unsafe_hash=True)

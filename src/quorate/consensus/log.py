@@ -16,7 +16,7 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable
 
-from quorate.consensus.entry import Entry
+from quorate.consensus.entry import Entry, SnapshotMeta
 
 
 def _epoch_of(entry: Entry) -> int:
@@ -165,3 +165,13 @@ class Log:
         for epoch, first, last in runs:
             parts.append(f"t{epoch}[{first}]" if first == last else f"t{epoch}[{first}-{last}]")
         return " ".join(parts) if parts else "empty"
+
+
+def agrees_with_snapshot(entries: list[Entry], meta: SnapshotMeta) -> bool:
+    """Whether the log found beside a snapshot continues it (Raft Fig. 13 rules 6 and 7)."""
+    if not entries or entries[-1].index < meta.index:
+        return False
+    offset = meta.index - entries[0].index
+    if offset < 0:
+        return entries[0].index == meta.index + 1
+    return entries[offset].epoch == meta.epoch

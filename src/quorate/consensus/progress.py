@@ -46,6 +46,7 @@ class Progress:
         "_inflight_bytes",
         "_stall_mark",
         "is_paused",
+        "is_witness",
         "match_index",
         "next_index",
         "node_id",
@@ -62,6 +63,7 @@ class Progress:
         self.match_index = 0
         self.next_index = next_index
         self.is_paused = False  # PROBE: a probe is under way
+        self.is_witness = False  # it keeps no data, so it is sent none
         self.sent_commit = 0  # the highest commit index we told it
         self.snapshot: SnapshotMeta | None = None
         self.snapshot_offset = 0

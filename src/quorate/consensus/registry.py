@@ -35,6 +35,8 @@ class EngineSettings:
         log_keep_entries: entries kept in memory behind a snapshot, so that a member that is only
             a little behind needs no snapshot.
         log_keep_bytes: the same in payload bytes; the smaller of the two bounds holds.
+        catch_up_patience_ms: a new member that gets no further for so long ends the change that
+            would have added it.
         announce_at_once: a leader with nothing else to send tells the members of each commit at
             once. Off: on ``Announce``, with its next message, or with the next tick.
     """
@@ -48,6 +50,7 @@ class EngineSettings:
     snapshot_chunk_bytes: int = 256 << 10
     log_keep_entries: int = 1000
     log_keep_bytes: int = 16 << 20
+    catch_up_patience_ms: int = 30_000
     announce_at_once: bool = True
 
     def __post_init__(self) -> None:

@@ -8,11 +8,11 @@ from __future__ import annotations
 import secrets
 
 from quorate.consensus.entry import Recovered
-from quorate.consensus.membership import Configuration
 from quorate.consensus.registry import EngineSettings
+from quorate.node.beginning import Beginning
 from quorate.node.clock import Clock
 from quorate.node.server_info import make_server_info
-from quorate.node.settings import NodeSettings, cluster_digest
+from quorate.node.settings import NodeSettings
 from quorate.protocol.peer import Hello
 from quorate.replication.turn import ReplicaSettings
 from quorate.storage.real_disk import RealDisk
@@ -24,7 +24,7 @@ from quorate.tree.service_settings import ServiceSettings
 _BOOT_NONCE_BITS = 63
 
 
-def make_hello(settings: NodeSettings, store: Store) -> Hello:
+def make_hello(settings: NodeSettings, store: Store, beginning: Beginning) -> Hello:
     """What this process says about itself on every link."""
     identity = store.identity
     return Hello(
@@ -33,32 +33,46 @@ def make_hello(settings: NodeSettings, store: Store) -> Hello:
         directory_id=identity.directory_id.hex(),
         incarnation=identity.incarnation,
         boot_nonce=secrets.randbits(_BOOT_NONCE_BITS),
+        address=str(beginning.peer_address) if beginning.peer_address is not None else "",
     )
 
 
-def open_store(settings: NodeSettings) -> tuple[Store, Recovered]:
+def open_store(
+    settings: NodeSettings, disk: RealDisk, beginning: Beginning, directory_id: bytes
+) -> tuple[Store, Recovered]:
     """Open (or make) the data directory.
+
+    Args:
+        settings: sizes.
+        disk: the directory.
+        beginning: whose it is, or is to be.
+        directory_id: its name, if it is new.
 
     Raises:
         StorageError: it cannot be trusted or used; the message says what to do.
     """
     return Store.open(
-        RealDisk(settings.data),
+        disk,
         node_id=settings.node_id,
-        cluster_id=cluster_digest(settings.cluster),
-        new_directory_id=secrets.token_bytes(16),
+        cluster_id=beginning.cluster_id,
+        new_directory_id=directory_id,
         settings=StorageSettings(segment_bytes=settings.segment_bytes),
+        founding=beginning.founding,
     )
 
 
 def make_server(
-    settings: NodeSettings, store: Store, recovered: Recovered, clock: Clock
+    settings: NodeSettings,
+    store: Store,
+    recovered: Recovered,
+    beginning: Beginning,
+    clock: Clock,
 ) -> CoordinationServer:
     """Build the pure server from settings and what the disk held."""
     server = CoordinationServer(
         node_id=settings.node_id,
         incarnation=store.identity.incarnation,
-        configuration=Configuration.of(settings.cluster),
+        configuration=beginning.first_configuration(),
         recovered=recovered,
         restore=store.open_snapshot,
         settings=_server_settings(settings),

@@ -24,6 +24,7 @@ from collections.abc import Callable
 from time import monotonic
 from typing import Protocol
 
+from quorate.consensus.engine import ConfigurationInForce, MembershipAnswer
 from quorate.consensus.entry import SnapshotMeta
 from quorate.node.client_listener import ClientListener
 from quorate.node.clock import Clock
@@ -42,6 +43,16 @@ class Peers(Protocol):
 
     def send(self, sends: list[tuple[int, int, bytes]]) -> None:
         """Ship a turn's messages; those to nodes without a link are dropped."""
+
+
+class Membership(Protocol):
+    """Who must know of changes of membership."""
+
+    def configured(self, now: ConfigurationInForce) -> None:
+        """These are the members from now on."""
+
+    def answered(self, answer: MembershipAnswer) -> None:
+        """A change that was asked for got so far."""
 
 
 class Driver:
@@ -82,6 +93,7 @@ class Driver:
         self._disk: DiskThread
         self._snapshots: SnapshotThread
         self._store: Store
+        self._membership: Membership
 
     def connect(
         self,
@@ -91,6 +103,7 @@ class Driver:
         disk: DiskThread,
         snapshots: SnapshotThread,
         store: Store,
+        membership: Membership,
     ) -> None:
         """Say where effects go; once, before ``start``. They know ``wake``, so they come later."""
         self._clients = clients
@@ -98,6 +111,7 @@ class Driver:
         self._disk = disk
         self._snapshots = snapshots
         self._store = store
+        self._membership = membership
 
     def start(self) -> None:
         """Begin to tick."""
@@ -151,6 +165,8 @@ class Driver:
             self._batches.submitted(turn.submitted, monotonic())
         if turn.results:
             self._batches.applied(turn.results[-1][0], monotonic())
+        if turn.configuration is not None:  # says where ``sends`` go
+            self._membership.configured(turn.configuration)
         is_durable = False
         if not turn.persists:
             self._answer(turn)
@@ -207,6 +223,8 @@ class Driver:
     def _carry_out_the_rare(self, turn: Turn) -> None:
         """What most turns have nothing of."""
         clients = self._clients
+        for answer in turn.membership:
+            self._membership.answered(answer)
         for conn in turn.closings:
             clients.close(conn)
         for conn in turn.pauses:

@@ -157,6 +157,48 @@ TOLERANCE_HIGHER = Event(
     "tolerates {failures} more of {whole} failures",
     "seen by the leader",
 )
+MEMBERS_CHANGED = Event(
+    "members_changed",
+    INFO,
+    "members since index {index}: voters {voters}, others {others}",
+    "who belongs from now on, as this node acts on it",
+)
+CHANGE_ANSWERED = Event(
+    "change_answered",
+    INFO,
+    "change of members {outcome}{words}",
+    "a change that was asked for through this node: accepted, done, refused, given up or unknown",
+)
+CLUSTER_DIFFERS = Event(
+    "cluster_differs",
+    WARNING,
+    "{words}",
+    "--cluster names other members than the data directory knows; the directory counts",
+)
+NEVER_ADDED = Event(
+    "never_added",
+    WARNING,
+    "this node was never added to its cluster: start it with --join, or add it with `quorate "
+    "cluster add`",
+    "it began to join, and nobody was asked",
+)
+JOINING = Event(
+    "joining", INFO, "asking to be added to cluster {cluster}", "a node with --join asks"
+)
+JOIN_WAITS = Event(
+    "join_waits",
+    INFO,
+    "cannot join yet, asking on: {words}",
+    "nobody can be reached, or another change is under way",
+    key="words",
+)
+CATCHING_UP = Event(
+    "catching_up",
+    INFO,
+    "catching up: {percent} % of what is committed is applied here",
+    "a node that joined is being brought up to date",
+)
+JOINED = Event("joined", INFO, "node {node_id} is a {role} now", "joining is done")
 LINK_STANDS = Event(
     "link_stands", INFO, "linked to node {peer} at {address}", "messages can be sent", key="peer"
 )

@@ -20,16 +20,22 @@ from typing import Any, NamedTuple
 
 from quorate import __version__
 from quorate.consensus.entry import Recovered
+from quorate.errors import QuorateError
 from quorate.node import events, process
 from quorate.node.admin import AdminPages
+from quorate.node.admin_cluster import ClusterPages, why_not
 from quorate.node.assemble import make_hello, make_server
+from quorate.node.beginning import Beginning, check_listed, located_by
 from quorate.node.client_listener import ClientBounds, ClientListener
 from quorate.node.clock import Clock
+from quorate.node.cluster_desk import ClusterDesk
 from quorate.node.disk_thread import DiskThread
 from quorate.node.disk_watch import DiskWatch
 from quorate.node.driver import Driver
 from quorate.node.event_log import EventHandler
+from quorate.node.joining import Joiner
 from quorate.node.measures import Measures
+from quorate.node.members import Members
 from quorate.node.metric_catalogue import METRICS, Picture
 from quorate.node.metrics import render
 from quorate.node.peer_identity import PeerChecks
@@ -61,8 +67,12 @@ class Node:
         settings: complete and checked.
         store: opened; the caller closes it.
         recovered: what the store held.
+        beginning: which cluster, and where this node listens for its members.
         stop_with_stdin: stop when standard input ends.
         log: where lines go; told the time, and asked what it left out.
+
+    Raises:
+        WrongDirectory: ``--cluster`` names strangers only.
     """
 
     def __init__(
@@ -70,6 +80,7 @@ class Node:
         settings: NodeSettings,
         store: Store,
         recovered: Recovered,
+        beginning: Beginning,
         *,
         stop_with_stdin: bool,
         log: EventHandler | None = None,
@@ -85,8 +96,12 @@ class Node:
         self._is_stopping = False
         self._log = log
         clock = Clock()
-        server = make_server(settings, store, recovered, clock)
+        server = make_server(settings, store, recovered, beginning, clock)
         self._server = server
+        if words := check_listed(settings, beginning, server.configuration()):
+            events.CLUSTER_DIFFERS.say(words=words)
+        beginning = located_by(beginning, settings.node_id, server.configuration())
+        self._beginning = beginning
         self._measures = measures = Measures()
         teller = Teller(settings.node_id)
         self._driver = driver = Driver(
@@ -108,22 +123,41 @@ class Node:
             log=log,
             late_ms=settings.election_timeout_ms // 2,
         )
+        own = make_hello(settings, store, beginning)
+        self._desk = ClusterDesk(
+            server=server,
+            wake=driver.wake,
+            own=own,
+            founders=dict(beginning.founders),
+            directory_of=lambda node: dict(store.identity.peers).get(node),
+            status=self.status,
+            election_timeout_ms=settings.election_timeout_ms,
+        )
+        self._members = Members(
+            node_id=settings.node_id,
+            server=server,
+            beginning=beginning,
+            desk=self._desk,
+            joiner=Joiner(settings, own, self.status, self._not_joined),
+            removed=self._was_removed,
+        )
         self._peers = PeerNetwork(
             server=server,
             wake=driver.wake_if_due,
-            checks=PeerChecks(
-                make_hello(settings, store), frozenset(settings.peers), store.check_peer
-            ),
-            addresses=settings.peers,
+            checks=PeerChecks(own, store.check_peer),
+            addresses=self._members.addresses(),
             buffer_bytes_max=settings.peer_buffer_bytes_max,
             wrong_directory=self._wrong_directory,
+            answer=self._desk.answer,
         )
+        self._members.connect(self._peers)
         driver.connect(
             clients=self._clients,
             peers=self._peers,
             disk=self._disk,
             snapshots=self._snapshots,
             store=store,
+            membership=self._members,
         )
 
     async def run(self) -> int:
@@ -137,8 +171,10 @@ class Node:
         self._driver.start()
         self._watch.start()
         self._say_hello()
+        self._members.start()
         outcome = await self._outcome
-        if outcome.exit_code == process.EXIT_CLEAN:
+        self._members.stop()
+        if outcome.exit_code in (process.EXIT_CLEAN, process.EXIT_REMOVED):
             self._is_stopping = True
             self._manager.stopping()
             events.NODE_STOPPING.say(reason=outcome.words)
@@ -161,8 +197,11 @@ class Node:
             "pid": os.getpid(),
             "data": str(settings.data),
             "listen": str(settings.listen),
-            "peer_listen": str(settings.peer_listen),
-            "cluster": {str(node): str(address) for node, address in settings.cluster.items()},
+            "peer_listen": str(self._beginning.peer_listen or ""),
+            "cluster_id": self._beginning.cluster_id.hex(),
+            "cluster": {
+                str(node): str(address) for node, address in sorted(self._desk.addresses().items())
+            },
             "incarnation": self._store.identity.incarnation,
             "linked": self._peers.linked(),
         }
@@ -176,7 +215,7 @@ class Node:
             measures=self._measures,
             disk=self._disk_watch,
             process=look_at_process(settings.data),
-            peers=tuple(settings.peers),
+            peers=tuple(self._members.addresses()),
             lines_left_out=self._log.bound.left_out if self._log is not None else 0,
         )
         return render(METRICS, picture)
@@ -188,7 +227,7 @@ class Node:
         disk = self._disk_watch
         return why_not_ready(
             self._server.health(),
-            peers=self._settings.peers,
+            peers=self._members.addresses(),
             linked=self._peers.linked(),
             disk_busy_seconds=disk.busy_seconds if disk.is_stalled else 0.0,
         )
@@ -197,10 +236,13 @@ class Node:
 
     async def _listen(self) -> None:
         settings = self._settings
-        if settings.peers:
-            await self._listen_on("--peer-listen", settings.peer_listen, self._peers.connect)
+        peer_listen = self._beginning.peer_listen
+        if peer_listen is not None:
+            await self._listen_on("--peer-listen", peer_listen, self._peers.connect)
         if settings.admin_listen is not None:
-            pages = AdminPages(self.status, self.why_not_ready, self.metrics)
+            refusal = why_not(settings.admin_changes, settings.admin_listen)
+            cluster = ClusterPages(self._desk.answer, refusal)
+            pages = AdminPages(self.status, self.why_not_ready, self.metrics, cluster)
             await self._listen_on("--admin-listen", settings.admin_listen, pages.connect)
         await self._listen_on("--listen", settings.listen, self._clients.connect)
 
@@ -231,7 +273,7 @@ class Node:
             listen=settings.listen,
             milliseconds=round(process.process_age_seconds() * 1000),
             data=settings.data,
-            peer_listen=settings.peer_listen if settings.peers else "none",
+            peer_listen=self._beginning.peer_listen or "none",
             admin_listen=settings.admin_listen or "none",
             incarnation=self._store.identity.incarnation,
             entries=self._recovered_entries,
@@ -266,6 +308,12 @@ class Node:
         self._driver.stop()
         self._finish(process.EXIT_DIRECTORY, words)
 
+    def _was_removed(self, words: str) -> None:
+        self._finish(process.EXIT_REMOVED, words)
+
+    def _not_joined(self, error: QuorateError) -> None:
+        self._finish(process.exit_code(error), str(error))
+
     def _durable(self, sequence: int) -> None:
         self._server.persisted(sequence)
         self._driver.wake_if_due()
@@ -293,7 +341,8 @@ class Node:
         deadline = self._loop.time() + self._settings.drain_timeout_ms / 1000
         for listener in self._listeners:
             listener.close()
-        if self._settings.peers and self._server.status()["role"] == "leader":
+        voters = set(self._server.configuration().voters)
+        if voters - {self._settings.node_id} and self._server.status()["role"] == "leader":
             self._server.transfer_leadership()
             self._driver.wake()
             await self._wait_until(self._is_succeeded, deadline)
@@ -315,7 +364,9 @@ class Node:
         return not self._server.status()["pending_bytes"] or self._is_without_quorum()
 
     def _is_without_quorum(self) -> bool:
-        return len(self._peers.linked()) + 1 <= len(self._settings.cluster) // 2
+        voters = set(self._server.configuration().voters)
+        reached = voters & {*self._peers.linked(), self._settings.node_id}
+        return len(reached) <= len(voters) // 2
 
     async def _wait_until(self, condition: Callable[[], bool], deadline: float) -> bool:
         while not condition():

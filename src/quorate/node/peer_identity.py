@@ -8,8 +8,12 @@ one stops with that reason: going on could make it vote twice, or forget what it
     refused                   | 2 | reason, utf-8      the dialler logs it and tries again later
     wrong directory           | 3 | reason, utf-8      the dialler stops
 
-Refuses to know: sockets. The memory of incarnations is this process's own; the memory of
-directory ids is on disk (``Store.check_peer``).
+A node that is no member of the configuration known here may still link, if it is of this cluster
+and says where it can be dialled: members change, and whoever was away meanwhile hears of it from
+nodes it does not know yet (Raft dissertation §4.2.2: requests are answered whoever sends them).
+
+Refuses to know: sockets, and who is a member. The memory of incarnations is this process's own;
+the memory of directory ids is on disk (``Store.check_peer``).
 """
 
 from __future__ import annotations
@@ -63,7 +67,6 @@ class PeerChecks:
 
     Args:
         own: what this node says about itself.
-        members: ids of the other members.
         check_directory: remembers a peer's directory id durably; raises WrongDirectory when
             another one was remembered for that node.
     """
@@ -71,11 +74,9 @@ class PeerChecks:
     def __init__(
         self,
         own: Hello,
-        members: frozenset[int],
         check_directory: Callable[[int, bytes], None],
     ) -> None:
         self.own = own
-        self._members = members
         self._check_directory = check_directory
         self._newest: dict[int, tuple[int, int]] = {}  # node -> (incarnation, boot nonce)
 
@@ -95,14 +96,14 @@ class PeerChecks:
         if hello.cluster_id != own.cluster_id:
             return Refusal(
                 f"node {own.node_id} belongs to cluster {own.cluster_id[:8]}, node "
-                f"{hello.node_id} to {hello.cluster_id[:8]}: give every node the same --cluster",
+                f"{hello.node_id} to {hello.cluster_id[:8]}: start all nodes of a new cluster "
+                "with the same --cluster, and let later ones --join",
                 is_final=False,
             )
-        if hello.node_id not in self._members:
-            whose = "this node's own id" if hello.node_id == own.node_id else "no other member"
+        if hello.node_id == own.node_id:
             return Refusal(
-                f"node id {hello.node_id} is {whose} for node {own.node_id}: check --id and "
-                "--cluster; two nodes may have been given one id",
+                f"node id {hello.node_id} is this node's own id: check --id and --cluster; two "
+                "nodes may have been given one id",
                 is_final=False,
             )
         return self._judge_directory(hello) or self._judge_start(hello, linked)

@@ -9,6 +9,9 @@ The server hears ``peer_opened`` when the link stands and ``peer_closed`` when i
 which for a killed process is a few hundred microseconds after the kill: the kernel closes its
 sockets. A peer that dials us makes us dial it at once instead of waiting for the back-off.
 
+A link lives as long as somebody wants it: members' for as long as they are members, others' while
+they are linked to us (``peer_network.py`` decides). Closing sends what is buffered.
+
 Bounds: a peer that leaves too much unread loses the link; what was in the buffer is lost, which
 the engine expects of any link.
 """
@@ -50,6 +53,7 @@ class PeerLink:
         self.node_id = node_id
         self.address = address
         self.is_standing = False
+        self.is_closed = False
         self._connection: OutgoingConnection | None = None
         self._retry: asyncio.TimerHandle | None = None
         self._dialling: asyncio.Task[None] | None = None
@@ -59,15 +63,19 @@ class PeerLink:
     def start(self) -> None:
         """Dial now unless that is under way; also when the peer has just dialled us."""
         self._backoff_seconds = _BACKOFF_SECONDS_MIN
-        if self._connection is None and self._dialling is None:
+        if self._connection is None and self._dialling is None and not self.is_closed:
             self._cancel_retry()
             self._dial()
 
     def close(self) -> None:
         """Send what is buffered, close, and dial no more."""
+        self.is_closed = True
         self._cancel_retry()
         if self._dialling is not None:
             self._dialling.cancel()
+        if self.is_standing:  # said now: a new link to this node may stand before it is gone
+            self.is_standing = False
+            self.network.server.peer_closed(self.node_id)
         if self._connection is not None:
             self._connection.transport.close()
 
@@ -89,6 +97,8 @@ class PeerLink:
         """TCP stands; the hello is on its way."""
         assert self._connection is None
         self._connection = connection
+        if self.is_closed:  # while it was being dialled
+            connection.transport.abort()
 
     def stand(self) -> None:
         """The other side welcomed us."""
@@ -109,7 +119,7 @@ class PeerLink:
             self.is_standing = False
             self.network.server.peer_closed(self.node_id)
             self.network.wake()
-            if not self.network.is_closing:
+            if not self.is_closed:
                 self.log("link lost; dialling again")
         self._retry_later()
 
@@ -146,7 +156,7 @@ class PeerLink:
             self._dialling = None
 
     def _retry_later(self) -> None:
-        if self.network.is_closing or self._retry is not None or self._connection is not None:
+        if self.is_closed or self._retry is not None or self._connection is not None:
             return
         loop = asyncio.get_running_loop()
         self._retry = loop.call_later(self._backoff_seconds, self._dial)
@@ -205,7 +215,9 @@ class OutgoingConnection(asyncio.Protocol):
         hello = self._receiver.hello
         assert hello is not None
         link = self._link
-        if refusal is not None:
+        if link.is_closed:
+            """Closed while it was greeting."""
+        elif refusal is not None:
             link.refused(refusal)
         elif hello.node_id != link.node_id:
             link.log(f"is node {hello.node_id}, not {link.node_id}: check --cluster")

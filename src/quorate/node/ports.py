@@ -10,8 +10,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Protocol
 
-from quorate.consensus.engine import Leadership, ReadSnapshot, RoleChange
+from quorate.consensus.change import Change
+from quorate.consensus.engine import (
+    ConfigurationInForce,
+    Leadership,
+    MembershipAnswer,
+    ReadSnapshot,
+    RoleChange,
+)
 from quorate.consensus.entry import Persist, SnapshotMeta
+from quorate.consensus.membership import Configuration
 
 
 class SnapshotJob(Protocol):
@@ -117,6 +125,14 @@ class Turn(Protocol):
         """Clients' connections that ended, and why."""
 
     @property
+    def configuration(self) -> ConfigurationInForce | None:
+        """Who belongs now; links to new members are made before ``sends`` are handed over."""
+
+    @property
+    def membership(self) -> tuple[MembershipAnswer, ...]:
+        """Answers to ``change_membership``."""
+
+    @property
     def again(self) -> bool:
         """There is more to decide already: take another turn without waiting for an event."""
 
@@ -169,8 +185,14 @@ class Server(Protocol):
     def announce(self) -> None:
         """Tell other nodes what is committed."""
 
-    def transfer_leadership(self) -> None:
-        """Hand leadership over, if this node leads."""
+    def transfer_leadership(self, to: int = 0) -> None:
+        """Hand leadership over, if this node leads; 0: to the best other voter."""
+
+    def change_membership(self, token: int, change: Change) -> None:
+        """Ask for other members; answered by ``Turn.membership``."""
+
+    def configuration(self) -> Configuration:
+        """Who belongs now."""
 
     def take(self) -> Turn:
         """Everything decided since the last call."""

@@ -7,6 +7,8 @@ Exit codes (``quorate serve --help`` lists them too):
     3  a rule that can never break was broken: a bug; nothing wrong was sent, keep the directory
     4  the disk failed or its data is damaged
     5  the data directory is foreign, copied or wiped; restarting will not help
+    6  nobody let this node join; nothing happened, trying later may help
+    7  this node was removed from its cluster; restarting will not help
 
 What goes wrong in here is said once, in one line that tells what to do, on standard error.
 """
@@ -18,21 +20,28 @@ import contextlib
 import gc
 import logging
 import os
+import secrets
 import sys
 import time
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import Any, TypeVar
 
-from quorate.errors import QuorateError, SettingsError, StorageError, WrongDirectory
+from quorate.errors import NoQuorum, QuorateError, SettingsError, StorageError, WrongDirectory
+from quorate.node.beginning import JOINED, Beginning, begin_again, begin_joined, begin_new
 from quorate.node.event_log import EventHandler, configure_logging
 from quorate.node.events import NODE_FAILED
+from quorate.node.joining import ask_permission
 from quorate.node.settings import NodeSettings
+from quorate.storage.identity import Identity, load_identity
 
+_T = TypeVar("_T")
 EXIT_CLEAN = 0
 EXIT_SETTINGS = 2
 EXIT_INVARIANT = 3
 EXIT_DISK = 4
 EXIT_DIRECTORY = 5
+EXIT_NOT_JOINED = 6
+EXIT_REMOVED = 7
 
 # Long-lived containers (znodes, sessions, entries) make full collections long and useless:
 # nothing of ours leaks by cycles. Rare collections keep the safety net.
@@ -72,19 +81,31 @@ def exit_code(error: BaseException) -> int:
         return EXIT_DISK
     if isinstance(error, SettingsError):
         return EXIT_SETTINGS
+    if isinstance(error, NoQuorum):
+        return EXIT_NOT_JOINED
     return EXIT_INVARIANT
 
 
 def _run(settings: NodeSettings, stop_with_stdin: bool, handler: EventHandler) -> int:
     from quorate.node.assemble import open_store  # noqa: PLC0415 - after logging works
+    from quorate.storage.real_disk import RealDisk  # noqa: PLC0415
 
-    store, recovered = open_store(settings)
+    disk, directory_id = RealDisk(settings.data), secrets.token_bytes(16)
+    beginning = _begin(settings, load_identity(disk), directory_id)
+    store, recovered = open_store(settings, disk, beginning, directory_id)
     try:
 
         async def life() -> int:
             from quorate.node.node import Node  # noqa: PLC0415 - needs the loop
 
-            node = Node(settings, store, recovered, stop_with_stdin=stop_with_stdin, log=handler)
+            node = Node(
+                settings,
+                store,
+                recovered,
+                beginning,
+                stop_with_stdin=stop_with_stdin,
+                log=handler,
+            )
             _settle_memory()
             return await node.run()
 
@@ -93,7 +114,23 @@ def _run(settings: NodeSettings, stop_with_stdin: bool, handler: EventHandler) -
         store.close()
 
 
-def _run_loop(life: Callable[[], Coroutine[Any, Any, int]]) -> int:
+def _begin(settings: NodeSettings, identity: Identity | None, directory_id: bytes) -> Beginning:
+    """What this node starts from; a new node that joins asks first."""
+    if identity is None and settings.join:
+        return begin_joined(settings, _run_loop(lambda: ask_permission(settings, directory_id)))
+    if identity is None:
+        return begin_new(settings)
+    beginning = begin_again(settings, identity)
+    if settings.join and beginning.founding != JOINED:
+        raise WrongDirectory(
+            f"--join needs an empty data directory, but {settings.data} is that of node "
+            f"{identity.node_id}, one of the first members of cluster {identity.cluster_id.hex()}: "
+            "start it without --join, or give a new node a directory of its own"
+        )
+    return beginning
+
+
+def _run_loop(life: Callable[[], Coroutine[Any, Any, _T]]) -> _T:
     """Run on uvloop where it is installed, else on asyncio."""
     factory = None
     with contextlib.suppress(ImportError):

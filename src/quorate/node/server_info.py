@@ -33,17 +33,20 @@ def make_server_info(
 
     def describe() -> ServerInfo:
         picture = status()
+        others = set(picture["voters"]) - {settings.node_id}
         synced = [
             member
             for member in picture["members"]
-            if member["active"] and member["match_index"] >= picture["commit_index"]
+            if member["node_id"] in others
+            and member["active"]
+            and member["match_index"] >= picture["commit_index"]
         ]
         return ServerInfo(
             mode=picture["mode"] if picture["serving"] else "",
             node_id=settings.node_id,
             version=__version__,
             uptime_ms=clock.now_ms() - started_ms,
-            peers=len(settings.peers),
+            peers=len(others),
             peers_synced=len(synced),
             configuration=configuration,
             environment=environment,

@@ -7,6 +7,7 @@ A setting has one key. The flag, the environment variable and the TOML key follo
 Invariants:
     * defaults are written as users would write them and go through the same parser
     * a NodeSettings that exists is consistent: its own id is in its cluster, and so on
+    * what depends on the data directory too (``beginning.py``) is not decided here
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from quorate.errors import SettingsError
 from quorate.node.units import (
     Address,
     parse_address,
+    parse_addresses,
     parse_cluster,
     parse_count,
     parse_duration_ms,
@@ -29,6 +31,8 @@ from quorate.node.units import (
 
 LOG_LEVELS = ("debug", "info", "warning", "error")
 LOG_FORMATS = ("text", "json")
+JOIN_ROLES = ("voter", "learner", "witness")
+ADMIN_CHANGES = ("loopback", "always", "never")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,16 +66,13 @@ class Setting:
         return "QUORATE_" + self.key.upper()
 
 
-def _parse_log_level(text: str) -> str:
-    if text.lower() not in LOG_LEVELS:
-        raise SettingsError(f"{text!r} is no log level; choose one of {', '.join(LOG_LEVELS)}")
-    return text.lower()
+def _one_of(what: str, words: tuple[str, ...]) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        if text.lower() not in words:
+            raise SettingsError(f"{text!r} is no {what}; choose one of {', '.join(words)}")
+        return text.lower()
 
-
-def _parse_log_format(text: str) -> str:
-    if text.lower() not in LOG_FORMATS:
-        raise SettingsError(f"{text!r} is no log format; choose one of {', '.join(LOG_FORMATS)}")
-    return text.lower()
+    return parse
 
 
 def _parse_super_digest(text: str) -> str:
@@ -95,12 +96,29 @@ SETTINGS: tuple[Setting, ...] = (
         "Where other nodes connect (default: this node's address in --cluster).",
     ),
     Setting(
+        "peer_address",
+        "peer_address",
+        parse_address,
+        None,
+        "HOST:PORT",
+        "What other nodes dial to reach --peer-listen (default: the same address).",
+    ),
+    Setting(
         "admin_listen",
         "admin_listen",
         parse_address,
         None,
         "HOST:PORT",
-        "Where /live, /ready, /status and /metrics answer (default: nowhere).",
+        "Where /live, /ready, /status, /metrics and /cluster answer (default: nowhere).",
+    ),
+    Setting(
+        "admin_changes",
+        "admin_changes",
+        _one_of("choice", ADMIN_CHANGES),
+        "loopback",
+        "WHEN",
+        "Whether --admin-listen takes changes of the cluster: loopback (only if it listens on a "
+        "loopback address), always or never.",
     ),
     Setting(
         "cluster",
@@ -108,7 +126,25 @@ SETTINGS: tuple[Setting, ...] = (
         parse_cluster,
         None,
         "ID=HOST:PORT,...",
-        "Peer addresses of all voters, the same on every node (default: this node alone).",
+        "Peer addresses of the first voters of a new cluster, the same on each of them (default: "
+        "this node alone). Once a node has begun, its data directory knows.",
+    ),
+    Setting(
+        "join",
+        "join",
+        parse_addresses,
+        None,
+        "HOST:PORT,...",
+        "Join the running cluster that these peer addresses belong to; one that answers is enough. "
+        "For the first start with an empty directory; later it changes nothing.",
+    ),
+    Setting(
+        "join_as",
+        "join_as",
+        _one_of("role", JOIN_ROLES),
+        "voter",
+        "ROLE",
+        "What to become when joining: voter, learner or witness.",
     ),
     Setting(
         "tick", "tick_ms", parse_duration_ms, "2s", "TIME", "Sessions last 2 to 20 times this."
@@ -209,11 +245,18 @@ SETTINGS: tuple[Setting, ...] = (
         "TIME",
         "A write of the log that takes longer is logged and counted.",
     ),
-    Setting("log_level", "log_level", _parse_log_level, "info", "LEVEL", "Least level to log."),
+    Setting(
+        "log_level",
+        "log_level",
+        _one_of("log level", LOG_LEVELS),
+        "info",
+        "LEVEL",
+        "Least level to log.",
+    ),
     Setting(
         "log_format",
         "log_format",
-        _parse_log_format,
+        _one_of("log format", LOG_FORMATS),
         "text",
         "text|json",
         "Lines for people, or one JSON object per line.",
@@ -231,8 +274,14 @@ class NodeSettings:
     data: Path
     listen: Address
     peer_listen: Address
+    peer_address: Address | None
     admin_listen: Address | None
+    admin_changes: str
     cluster: Mapping[int, Address]
+    is_cluster_given: bool
+    is_peer_listen_given: bool
+    join: tuple[Address, ...]
+    join_as: str
     tick_ms: int
     election_timeout_ms: int
     heartbeat_ms: int
@@ -258,11 +307,6 @@ class NodeSettings:
     def session_timeout_max_ms(self) -> int:
         """Longest session granted: twenty ticks."""
         return 20 * self.tick_ms
-
-    @property
-    def peers(self) -> dict[int, Address]:
-        """The other members' addresses by node id, sorted."""
-        return {node: self.cluster[node] for node in sorted(self.cluster) if node != self.node_id}
 
 
 def describe(settings: NodeSettings) -> dict[str, str]:
@@ -301,6 +345,14 @@ def complete(values: Mapping[str, Any]) -> NodeSettings:
             )
     node_id = known["node_id"]
     cluster = known.get("cluster") or {}
+    known["join"] = tuple(known.get("join") or ())
+    known["is_cluster_given"] = bool(cluster)
+    known["is_peer_listen_given"] = bool(cluster or known.get("peer_listen"))
+    if cluster and known["join"]:
+        raise SettingsError(
+            "--cluster and --join contradict each other: --cluster names the members of a new "
+            "cluster, --join enters one that runs; give one of them"
+        )
     if not cluster:
         cluster = {node_id: known.get("peer_listen") or Address("127.0.0.1", 2281)}
     if node_id not in cluster:
@@ -309,6 +361,7 @@ def complete(values: Mapping[str, Any]) -> NodeSettings:
     known["cluster"] = cluster
     known["peer_listen"] = known.get("peer_listen") or cluster[node_id]
     known.setdefault("admin_listen", None)
+    known.setdefault("peer_address", None)
     settings = NodeSettings(**known)
     _check(settings)
     return settings
@@ -353,7 +406,12 @@ def _check(settings: NodeSettings) -> None:
 def cluster_digest(cluster: Mapping[int, Address]) -> bytes:
     """Sixteen bytes that are equal exactly on nodes that were given the same members.
 
-    Nodes of different clusters refuse each other by it, and a data directory remembers it.
+    A new cluster takes them as its id, which it keeps for ever, whoever its members are later:
+    nodes of different clusters refuse each other by it, and data directories remember it.
     """
-    text = ",".join(f"{node}={cluster[node]}" for node in sorted(cluster))
-    return hashlib.sha256(b"quorate cluster 1\n" + text.encode()).digest()[:16]
+    return hashlib.sha256(b"quorate cluster 1\n" + cluster_text(cluster).encode()).digest()[:16]
+
+
+def cluster_text(cluster: Mapping[int, Address]) -> str:
+    """``1=HOST:PORT,2=HOST:PORT``, sorted; the inverse of ``parse_cluster``."""
+    return ",".join(f"{node}={cluster[node]}" for node in sorted(cluster))

@@ -20,7 +20,14 @@ from quorate.node.units import add_member, parse_address
 CONFIG_VARIABLE = "QUORATE_CONFIG"
 OTHER_VARIABLES = frozenset(
     # Read by other commands or by launch scripts; not settings of a node.
-    {CONFIG_VARIABLE, "QUORATE_SERVERS", "QUORATE_PYTHON", "QUORATE_NODES", "QUORATE_DIR"}
+    {
+        CONFIG_VARIABLE,
+        "QUORATE_SERVERS",
+        "QUORATE_ADMIN",
+        "QUORATE_PYTHON",
+        "QUORATE_NODES",
+        "QUORATE_DIR",
+    }
     | {"QUORATE_BASE_PORT"}
 )
 

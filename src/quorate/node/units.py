@@ -23,6 +23,16 @@ class Address(NamedTuple):
     host: str
     port: int
 
+    @property
+    def is_wildcard(self) -> bool:
+        """Whether this names every interface: one can listen there, but nobody can dial it."""
+        return self.host in ("", "0.0.0.0", "::", "*")
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only this machine reaches it."""
+        return self.host in ("localhost", "::1") or self.host.startswith("127.")
+
     def __str__(self) -> str:
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{host}:{self.port}"
@@ -73,6 +83,15 @@ def parse_address(text: str) -> Address:
     if not port_text.isdecimal() or not 0 < int(port_text) <= _PORT_MAX:
         raise SettingsError(f"{text!r}: the port must be a number from 1 to {_PORT_MAX}")
     return Address(host, int(port_text))
+
+
+def parse_addresses(text: str) -> tuple[Address, ...]:
+    """Turn ``HOST:PORT,HOST:PORT`` into addresses.
+
+    Raises:
+        SettingsError: one of them is malformed.
+    """
+    return tuple(parse_address(item) for item in text.split(","))
 
 
 def parse_cluster(text: str) -> dict[int, Address]:

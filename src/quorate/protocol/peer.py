@@ -24,14 +24,16 @@ from quorate.errors import RemoteProtocolError
 
 HELLO_CHANNEL = 0
 PEER_FRAME_BYTES_MAX = 64 << 20
-HELLO_BYTES_MAX = 512
-PEER_PROTOCOL_VERSION = 1
+HELLO_BYTES_MAX = 640
+ASKER_FRAME_BYTES_MAX = 64 << 10
+PEER_PROTOCOL_VERSION = 2
 
 _MAGIC = b"QUORATE\n"
 _HEAD = Struct(">IIB")
 _HELLO = Struct(">8sHIQQ")
 _NAME_LENGTH = Struct(">H")
 _NAME_BYTES_MAX = 128
+_ADDRESS_BYTES_MAX = 262  # a host name of 255 bytes, a colon and a port
 # The checksum starts with the channel, which is known before the payload: no copy is needed.
 _CHANNEL_CRC = tuple(crc32(bytes((channel,))) for channel in range(256))
 
@@ -40,11 +42,15 @@ class Hello(NamedTuple):
     """Who speaks on a link. Both sides send it first.
 
     Attributes:
-        cluster_id: the cluster this node belongs to; links never cross clusters.
+        cluster_id: the cluster this node belongs to; links never cross clusters. Empty: whoever
+            speaks belongs to none (yet) and only asks; it is never linked.
         node_id: the node that speaks, at least 1.
         directory_id: its data directory; two directories with one node id are an operator's error.
         incarnation: which start of that directory.
         boot_nonce: drawn at start; tells two processes apart that claim to be the same node.
+        address: where this node can be dialled, ``HOST:PORT``; empty: nowhere. A node that is
+            reached by one it has not heard of yet (it was away while members changed) answers
+            there.
         version: of this protocol.
     """
 
@@ -53,12 +59,15 @@ class Hello(NamedTuple):
     directory_id: str
     incarnation: int
     boot_nonce: int
+    address: str = ""
     version: int = PEER_PROTOCOL_VERSION
 
     def encode(self) -> bytes:
         """Give the hello as the payload of a frame on ``HELLO_CHANNEL``."""
         cluster, directory = self.cluster_id.encode(), self.directory_id.encode()
+        address = self.address.encode()
         assert max(len(cluster), len(directory)) <= _NAME_BYTES_MAX
+        assert len(address) <= _ADDRESS_BYTES_MAX
         head = _HELLO.pack(_MAGIC, self.version, self.node_id, self.incarnation, self.boot_nonce)
         return b"".join(
             (
@@ -67,6 +76,8 @@ class Hello(NamedTuple):
                 cluster,
                 _NAME_LENGTH.pack(len(directory)),
                 directory,
+                _NAME_LENGTH.pack(len(address)),
+                address,
             )
         )
 
@@ -90,18 +101,19 @@ class Hello(NamedTuple):
                 )
             cluster, position = _read_name(payload, _HELLO.size)
             directory, position = _read_name(payload, position)
+            address, position = _read_name(payload, position, _ADDRESS_BYTES_MAX)
         except (struct.error, UnicodeDecodeError):
             raise RemoteProtocolError("a hello with damaged fields") from None
         if position != len(payload) or node_id < 1:
             raise RemoteProtocolError("a hello with damaged fields")
-        return cls(cluster, node_id, directory, incarnation, nonce, version)
+        return cls(cluster, node_id, directory, incarnation, nonce, address, version)
 
 
-def _read_name(payload: bytes, position: int) -> tuple[str, int]:
+def _read_name(payload: bytes, position: int, bytes_max: int = _NAME_BYTES_MAX) -> tuple[str, int]:
     (length,) = _NAME_LENGTH.unpack_from(payload, position)
     position += _NAME_LENGTH.size
     end = position + length
-    if length > _NAME_BYTES_MAX or end > len(payload):
+    if length > bytes_max or end > len(payload):
         raise RemoteProtocolError("a hello with damaged fields")
     return payload[position:end].decode(), end
 
@@ -187,3 +199,5 @@ class PeerConnection:
             raise RemoteProtocolError("the link did not open with a hello")
         self.hello = Hello.decode(payload)
         self._limit = self.frame_bytes_max
+        if not self.hello.cluster_id:
+            self._limit = min(self._limit, ASKER_FRAME_BYTES_MAX)

@@ -49,18 +49,19 @@ class DigestAgreement:
 
     def verdict(self, configuration: Configuration) -> str | None:
         """Say why this node must stop, or None while it agrees with the majority."""
+        voters = [v for v in configuration.voters if v not in configuration.witnesses]
         for index in sorted(self._reports):
             reports = self._reports[index]
             mine = reports.get(self._node_id)
             if mine is None:
                 continue
-            votes = [reports[v] for v in configuration.voters if v in reports]
-            needed = len(configuration.voters) // 2 + 1
+            votes = [reports[v] for v in voters if v in reports]
+            needed = len(voters) // 2 + 1
             if votes.count(mine) >= needed:
                 self.agreed_index = max(self.agreed_index, index)
                 continue
             others = {digest for digest in votes if votes.count(digest) >= needed}
-            if others or (len(votes) == len(configuration.voters) and len(votes) > 1):
+            if others or (len(votes) == len(voters) and len(votes) > 1):
                 seen = ", ".join(f"node {n}: {reports[n]:016x}" for n in sorted(reports))
                 return (
                     f"state digest at index {index} disagrees ({seen}); this node "

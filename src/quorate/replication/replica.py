@@ -31,9 +31,11 @@ import zlib
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable
 
+from quorate.consensus.change import Change
 from quorate.consensus.engine import (
     NO_LEADER,
     Announce,
+    ChangeMembership,
     Effects,
     Engine,
     Leadership,
@@ -48,7 +50,8 @@ from quorate.consensus.engine import (
     Tick,
     TransferLeadership,
 )
-from quorate.consensus.entry import Entry, EntryKind, SnapshotMeta
+from quorate.consensus.entry import WITHHELD_BODY, Entry, EntryKind, SnapshotMeta
+from quorate.consensus.membership import Configuration
 from quorate.errors import InvariantBroken, RemoteProtocolError
 from quorate.replication.batch import decode_entry, encode_entry
 from quorate.replication.digests import DigestAgreement
@@ -56,13 +59,20 @@ from quorate.replication.figures import ReplicaFigures, ReplicaStatistics
 from quorate.replication.intake import Intake
 from quorate.replication.origins import AppliedBatches
 from quorate.replication.outbox import Outbox
-from quorate.replication.snapshots import SnapshotPolicy, encode_header, split_header
+from quorate.replication.snapshots import (
+    SnapshotPolicy,
+    encode_header,
+    split_header,
+    split_withheld,
+)
 from quorate.replication.state_machine import ApplyContext, StateMachine
 from quorate.replication.turn import Channel, ReplicaSettings, SnapshotJob, Turn
 
 __all__ = ["PUT_OFF_MAX", "Replica", "ReplicaStatistics"]
 
 PUT_OFF_MAX = 2
+WITHHELD_WEIGHT = 1024
+"""So many bytes of log does a witness count for each entry that it holds without its payload."""
 
 
 class Replica:
@@ -121,6 +131,7 @@ class Replica:
         self._is_awaited = False  # another node's clients wait for what was just committed
         self._stepped_again = False  # the engine got events while its effects were carried out
         self._fatal: str | None = None
+        self._is_witness = False  # this state is empty: it was withheld
         self._new_turn = new_turn
         self._out = new_turn()
 
@@ -209,6 +220,14 @@ class Replica:
     def transfer_leadership(self, to: int = 0) -> None:
         """Ask the engine to hand leadership over (to the best voter by default)."""
         self.engine.step(TransferLeadership(to))
+
+    def change_membership(self, token: Hashable, change: Change) -> None:
+        """Ask for other members; ``Turn.membership`` answers under ``token``.
+
+        Only the leader takes it. An accepted change is answered twice: when it is in the log, and
+        when it is done, given up or out of this node's hands.
+        """
+        self.engine.step(ChangeMembership(token, change))
 
     def snapshot_saved(self, meta: SnapshotMeta, size_bytes: int) -> None:
         """The running SnapshotJob is durable."""
@@ -377,13 +396,20 @@ class Replica:
             self._barrier_count += 1
             heapq.heappush(self._barriers_waiting, (index, self._barrier_count, token))
         self._barriers_retry += effects.barriers_failed
+        if effects.configuration is not None:
+            turn.configuration = effects.configuration
         if effects.leadership is not None:
             self._apply_committed(turn)
             self._on_leadership(effects.leadership, turn)
+        if effects.membership:
+            self._apply_committed(turn)
+            turn.membership += effects.membership
         if self._barriers_waiting:
             self._release_barriers(turn)
 
     def _release_barriers(self, turn: Turn) -> None:
+        if self._is_witness:
+            return  # it has nothing to read from
         waiting = self._barriers_waiting
         while waiting and waiting[0][0] <= self.applied_index:
             turn.released.append(heapq.heappop(waiting)[2])
@@ -446,14 +472,19 @@ class Replica:
                 raise InvariantBroken(
                     f"node {self.node_id}: entry {entry.index} delivered after {self.applied_index}"
                 )
-            if entry.kind == EntryKind.BATCH:
+            if entry.kind == EntryKind.BATCH and not self._is_witness:
                 self._apply(entry)
                 self._figures.bytes_applied += len(entry.payload)
                 self._snapshots.bytes_since_last += len(entry.payload)
+            elif entry.kind == EntryKind.WITHHELD:
+                self._is_witness = True
+                self._snapshots.bytes_since_last += WITHHELD_WEIGHT
             self.applied_index = entry.index
             interval = self.settings.digest_interval
-            if interval and entry.index % interval == 0:
+            if interval and entry.index % interval == 0 and not self._is_witness:
                 self._report_digest(entry.index)
+        if self._is_witness:
+            self._check_role()
         if self.leadership.leader == self.node_id:
             self._announce_commit(turn)
         self._release_barriers(turn)
@@ -484,6 +515,14 @@ class Replica:
                 self._progress_ms = self._now_ms
                 self._out.results.append((sub.number, result))
 
+    def _check_role(self) -> None:
+        """A witness has nothing to serve from, and never becomes a member that should have."""
+        if self.engine.configuration().role(self.node_id) in ("voter", "learner"):
+            self._fatal = (
+                f"node {self.node_id} was a witness and holds no data, but is now a member that "
+                "keeps data; remove it from the cluster and add it with an empty directory"
+            )
+
     def _announce_commit(self, turn: Turn) -> None:
         """See that the others learn of a commit: now if their clients wait for it, else soon."""
         if self._is_awaited:
@@ -509,8 +548,13 @@ class Replica:
         if self._installing is not None or not self._snapshots.is_due():
             return
         meta = self.engine.snapshot_meta(self.applied_index)
-        header = encode_header(self._time_ms, self._applied)
-        chunks = self._snapshots.begin(header, self.machine.snapshot())
+        if not Configuration.decode(meta.configuration).members:
+            return  # a new node that has not come to the first configuration of the log yet
+        if self._is_witness:
+            chunks = self._snapshots.begin(WITHHELD_BODY, iter(()))
+        else:
+            header = encode_header(self._time_ms, self._applied)
+            chunks = self._snapshots.begin(header, self.machine.snapshot())
         turn.save_snapshot = SnapshotJob(meta, chunks)
 
     def _begin_install(self, meta: SnapshotMeta, turn: Turn) -> None:
@@ -521,10 +565,12 @@ class Replica:
         turn.abandon_snapshot = self._snapshots.abandon()
 
     def _load(self, meta: SnapshotMeta, chunks: Iterable[bytes]) -> None:
-        time_ms, applied, rest = split_header(chunks)
-        self.machine.restore(rest)
-        assert time_ms >= self._time_ms
-        self._time_ms = time_ms
-        self._applied = applied
+        self._is_witness, chunks = split_withheld(chunks)
+        if not self._is_witness:
+            time_ms, applied, rest = split_header(chunks)
+            self.machine.restore(rest)
+            assert time_ms >= self._time_ms
+            self._time_ms = time_ms
+            self._applied = applied
         self.applied_index = meta.index
         self._snapshots.end(0)

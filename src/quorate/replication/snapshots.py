@@ -15,6 +15,7 @@ import struct
 from collections.abc import Iterable, Iterator
 from itertools import chain
 
+from quorate.consensus.entry import WITHHELD_BODY
 from quorate.errors import CorruptData, InvariantBroken, RemoteProtocolError
 from quorate.replication.origins import AppliedBatches
 
@@ -100,6 +101,18 @@ def split_header(chunks: Iterable[bytes]) -> tuple[int, AppliedBatches, Iterator
     except RemoteProtocolError as error:
         raise CorruptData("snapshot", _HEADER.size, str(error)) from None
     return time_ms, applied, _rest(head[_HEADER.size + length :], iterator)
+
+
+def split_withheld(chunks: Iterable[bytes]) -> tuple[bool, Iterator[bytes]]:
+    """Say whether this is what a witness stores, and return the pieces from their beginning."""
+    iterator = iter(chunks)
+    head = b""
+    while len(head) < len(WITHHELD_BODY):
+        piece = next(iterator, None)
+        if piece is None:
+            break
+        head += piece
+    return head == WITHHELD_BODY, _rest(head, iterator)
 
 
 def _read(iterator: Iterator[bytes], head: bytes, size: int) -> bytes:

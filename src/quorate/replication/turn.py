@@ -12,7 +12,13 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any, NamedTuple
 
-from quorate.consensus.engine import Leadership, ReadSnapshot, RoleChange
+from quorate.consensus.engine import (
+    ConfigurationInForce,
+    Leadership,
+    MembershipAnswer,
+    ReadSnapshot,
+    RoleChange,
+)
 from quorate.consensus.entry import Persist, SnapshotMeta
 from quorate.errors import SettingsError
 
@@ -52,6 +58,10 @@ class Turn:
         results: (batch number, result) of local batches applied this turn.
         released: tokens of read barriers whose read point has been applied here.
         leadership: news about who leads; None when nothing changed.
+        configuration: who belongs now, with addresses; None when nothing changed. Links to new
+            members must be made before ``sends`` are handed over; links to those who left can
+            go once what was sent to them has left.
+        membership: answers to ``change_membership``, by token.
         install: load this snapshot from storage and call ``Replica.install``.
         abandon_snapshot: stop pulling the running SnapshotJob and drop its file.
         save_snapshot: start writing a snapshot.
@@ -70,6 +80,8 @@ class Turn:
     results: list[tuple[int, Any]] = field(default_factory=list)
     released: list[Hashable] = field(default_factory=list)
     leadership: Leadership | None = None
+    configuration: ConfigurationInForce | None = None
+    membership: tuple[MembershipAnswer, ...] = ()
     install: SnapshotMeta | None = None
     abandon_snapshot: bool = False
     save_snapshot: SnapshotJob | None = None

@@ -18,11 +18,13 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
+from quorate.consensus.change import Change, MemberRole
 from quorate.errors import WrongDirectory
 from quorate.simulation.ambush import Ambush, Ambushes
 from quorate.simulation.host import SMALL_STORAGE, Build, Host, HostSettings, WrapEngine
 from quorate.simulation.judges.court import Court
 from quorate.simulation.network import LinkQuality, VirtualNetwork
+from quorate.simulation.operator import Operator
 from quorate.simulation.world import World
 
 REDIAL_US = 20_000
@@ -40,6 +42,7 @@ class VirtualCluster:
         cluster_id: 16 bytes.
         hints: whether a closed connection is noticed at once.
         wrap_engine: puts something around each engine: its own invariants, or a mutation.
+        spares: machines after the last node that are no members and are not started at first.
     """
 
     def __init__(
@@ -52,6 +55,7 @@ class VirtualCluster:
         cluster_id: bytes,
         hints: bool = True,
         wrap_engine: WrapEngine | None = None,
+        spares: int = 0,
     ) -> None:
         self.world = world
         self.court = court
@@ -65,8 +69,10 @@ class VirtualCluster:
         settings = HostSettings(SMALL_STORAGE, cluster_id)
         self.hosts = {
             node: Host(node, world, court, settings, build, wrap_engine)
-            for node in range(1, nodes + 1)
+            for node in range(1, nodes + spares + 1)
         }
+        self._nodes = nodes
+        self.operator = Operator(self, court, spares)
         for host in self.hosts.values():
             host.send = self.network.send
             host.on_down = self._host_down
@@ -85,10 +91,11 @@ class VirtualCluster:
     # ---- processes and machines ----------------------------------------------------------------
 
     def start(self) -> None:
-        """Start all nodes and open the links between them."""
-        for host in self.hosts.values():
+        """Start all nodes and open the links between them; spares wait until they are added."""
+        members = [host for node, host in self.hosts.items() if node <= self._nodes]
+        for host in members:
             host.start()
-        for host in self.hosts.values():
+        for host in members:
             self._introduce(host)
 
     def crash(self, node: int) -> None:
@@ -170,6 +177,49 @@ class VirtualCluster:
             self._unclog_inbound(node)
         else:
             self.network.rejoin(node)
+
+    # ---- members -------------------------------------------------------------------------------
+
+    def members(self) -> list[Host]:
+        """Living hosts that belong and keep data, as far as whoever was elected last knows."""
+        leaders = self.court.engine.leaders
+        if not leaders:
+            return [host for host in self.living() if host.node_id <= self._nodes]
+        configuration = self.court.membership.in_force(leaders[max(leaders)])
+        ids = set(configuration.members) - set(configuration.witnesses)
+        return [host for host in self.living() if host.node_id in ids]
+
+    def add_member(self, node: int) -> None:
+        """A machine is started and added as a voter."""
+        self.operator.add(node, MemberRole.VOTER)
+
+    def add_learner(self, node: int) -> None:
+        """A machine is started and added as a learner."""
+        self.operator.add(node, MemberRole.LEARNER)
+
+    def add_witness(self, node: int) -> None:
+        """A machine is started and added as a witness."""
+        self.operator.add(node, MemberRole.WITNESS)
+
+    def remove_member(self, node: int) -> None:
+        """A member is removed; its machine runs on."""
+        self.operator.change(Change(remove=(node,)))
+
+    def promote_member(self, node: int) -> None:
+        """A learner is made a voter."""
+        self.operator.change(Change(promote=(node,)))
+
+    def demote_member(self, node: int) -> None:
+        """A voter is made a learner."""
+        self.operator.change(Change(demote=(node,)))
+
+    def replace_members(self, old: Sequence[int], new: Sequence[int]) -> None:
+        """Members are replaced by machines that are no members yet, all at once."""
+        self.operator.replace(old, new)
+
+    def prefer(self, node: int, priority: int) -> None:
+        """A member is given a priority to lead."""
+        self.operator.change(Change(priorities=((node, priority),)))
 
     # ---- network -------------------------------------------------------------------------------
 
@@ -260,24 +310,35 @@ class VirtualCluster:
 
     def rot(self, node: int, what: str) -> None:
         """Bits of a stored file change: ``wal``, ``snapshot``, ``identity`` or ``any``."""
+        if not self.operator.may_harm(node):
+            return
         host = self._harm(node)
         host.disk.rot(host.dice.draw, what)
 
     def misdirect_write(self, node: int) -> None:
         """The next write lands somewhere else, and is confirmed."""
+        if not self.operator.may_harm(node):
+            return
         self._harm(node).disk.misdirect_next_write(self.hosts[node].dice.draw)
 
     def lose_write(self, node: int) -> None:
         """The next write is confirmed and never done."""
+        if not self.operator.may_harm(node):
+            return
         self._harm(node).disk.lose_next_write()
 
     def wipe(self, node: int) -> None:
         """The whole directory is lost, while the node is down."""
+        if not self.operator.may_harm(node):
+            return
         host = self._harm(node)
         if host.alive:
             self.crash(node)
         host.disk.wipe()
         self.court.durability.forget(node)
+        if len(self.hosts) > self._nodes and host.retired is None:
+            # Members that never met the old directory would take the new one for it.
+            host.retired = "its directory is lost, and others are to be added in its place"
 
     def _harm(self, node: int) -> Host:
         host = self.hosts[node]
@@ -336,7 +397,8 @@ class VirtualCluster:
             host.clock.drift(0)
             host.resume()
         for host in self.hosts.values():
-            self.restart(host.node_id)
+            if host.life or host.node_id <= self._nodes:
+                self.restart(host.node_id)
         for host in self.living():
             self._introduce(host)
 

@@ -16,12 +16,13 @@ Invariants:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol, TypeAlias
 
+from quorate.consensus.change import Change
 from quorate.consensus.engine import Engine, ReadSnapshot
 from quorate.consensus.entry import Persist, Recovered, SnapshotMeta
 from quorate.consensus.registry import create_engine
@@ -59,6 +60,8 @@ class Core(Protocol):
     def install(self, meta: SnapshotMeta, chunks: Iterable[bytes]) -> None: ...
 
     def announce(self) -> None: ...
+
+    def change_membership(self, token: Hashable, change: Change) -> None: ...
 
     def transfer_leadership(self, to: int = 0) -> None: ...
 

@@ -19,6 +19,7 @@ from dataclasses import dataclass, replace
 from quorate.errors import SettingsError
 from quorate.simulation.actions import BLOWS, ROT_KINDS, Action
 from quorate.simulation.draft import MS, SECOND, Draft
+from quorate.simulation.membership_plan import draw_membership
 from quorate.simulation.network import LinkQuality
 from quorate.simulation.plots import add_plot
 from quorate.simulation.scenario import RunSettings, Scenario, Step
@@ -274,7 +275,14 @@ _KINDS: dict[str, tuple[Callable[[Draft, int], None], str]] = {
     AMBUSH: (add_plot, "blows at the very moment of an election, a promise, a commit, a read"),
 }
 
-KINDS = {name: words for name, (_, words) in _KINDS.items()}
+MEMBERSHIP = "membership"
+"""The kind that is drawn apart (``membership_plan.py``), so that the others stay as they are."""
+
+MEMBERSHIP_SHARE = 0.35
+
+KINDS = {name: words for name, (_, words) in _KINDS.items()} | {
+    MEMBERSHIP: "members added, removed, replaced, promoted and preferred, several at once"
+}
 """Kinds of fault, with a word on each."""
 
 
@@ -331,9 +339,22 @@ def draw_scenario(seed: int, wishes: Wishes, workload_of: Callable[[str], Worklo
         settings=settings,
     )
     allowed = list(KINDS) if wishes.faults is None else list(wishes.faults)
-    actions = _draw_actions(dice, scenario, allowed)
+    actions = _draw_actions(dice, scenario, [kind for kind in allowed if kind != MEMBERSHIP])
+    if MEMBERSHIP in allowed:
+        scenario, actions = _with_membership(scenario, actions, is_all=allowed == [MEMBERSHIP])
     steps: Iterable[Step] = workload_of(name).plan(Dice(seed, "workload"), scenario)
     return replace(scenario, actions=tuple(actions), steps=tuple(steps))
+
+
+def _with_membership(
+    scenario: Scenario, actions: list[Action], *, is_all: bool
+) -> tuple[Scenario, list[Action]]:
+    dice = Dice(scenario.seed, MEMBERSHIP)
+    if not is_all and not dice.chance(MEMBERSHIP_SHARE):
+        return scenario, actions
+    spares, more = draw_membership(dice, scenario.nodes, scenario.duration_us)
+    by_time = sorted([*actions, *more], key=lambda action: action.at_us)
+    return replace(scenario, spares=spares), by_time
 
 
 def _draw_actions(dice: Dice, scenario: Scenario, allowed: list[str]) -> list[Action]:

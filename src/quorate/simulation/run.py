@@ -50,6 +50,7 @@ class Outcome:
         stops: nodes that gave up because of their disk.
         partitions: of any kind.
         elections: won.
+        changes: of members that came to their end.
         delivered: entries, each counted once.
         retired: nodes that could not be started again.
         figures: of the workload.
@@ -65,6 +66,7 @@ class Outcome:
     stops: int = 0
     partitions: int = 0
     elections: int = 0
+    changes: int = 0
     delivered: int = 0
     retired: int = 0
     figures: dict[str, int] = field(default_factory=dict)
@@ -113,6 +115,7 @@ class Run:
             build=self.workload.build,
             cluster_id=CLUSTER_ID,
             hints=bool(scenario.settings.hints),
+            spares=scenario.spares,
             wrap_engine=_wrapping(wrap_engine) if scenario.settings.checked else wrap_engine,
         )
         self.cluster.on_down = self.workload.on_down
@@ -195,6 +198,7 @@ class Run:
             stops=cluster.stops,
             partitions=cluster.partitions,
             elections=engine.elections,
+            changes=self.court.membership.changes,
             delivered=engine.delivered_last,
             retired=len(cluster.hosts) - len(cluster.usable()),
             figures=self.workload.figures(),

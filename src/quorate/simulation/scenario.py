@@ -80,6 +80,7 @@ class Scenario:
         seed: of all dice of the run.
         workload: what runs on the nodes and what clients do: a name of ``workloads/``.
         nodes: how many voters.
+        spares: machines beside them, numbered on, that may be added while the run lasts.
         clients: how many clients.
         duration_us: how long faults and clients act.
         calm_us: bound on getting well afterwards: the liveness half.
@@ -91,6 +92,7 @@ class Scenario:
     seed: int
     workload: str
     nodes: int = 3
+    spares: int = 0
     clients: int = 4
     duration_us: int = 60_000_000
     calm_us: int = 30_000_000
@@ -112,6 +114,7 @@ _HEAD: dict[str, tuple[str, Callable[[str], Any], Callable[[Any], str]]] = {
     "seed": ("seed", int, str),
     "workload": ("workload", str, str),
     "nodes": ("nodes", int, str),
+    "spares": ("spares", int, str),
     "clients": ("clients", int, str),
     "duration": ("duration_us", parse_duration_us, format_duration),
     "calm": ("calm_us", parse_duration_us, format_duration),
@@ -122,7 +125,8 @@ def format_scenario(scenario: Scenario, comment: str = "") -> str:
     """Write a scenario file; ``comment`` goes on top."""
     lines = [FORMAT, *(f"# {line}" for line in comment.splitlines())]
     for word, (name, _, write) in _HEAD.items():
-        lines.append(f"{word} {write(getattr(scenario, name))}")
+        if word != "spares" or scenario.spares:
+            lines.append(f"{word} {write(getattr(scenario, name))}")
     lines += [f"set {each.name} {getattr(scenario.settings, each.name)}" for each in _SETTINGS]
     lines.append("")
     timed: list[tuple[int, int, str]] = []
@@ -198,17 +202,19 @@ def _parse_line(
 def _check(scenario: Scenario, source: str) -> None:
     if not 1 <= scenario.nodes <= NODES_MAX:
         raise BadInput(source, 0, f"nodes must be 1 to {NODES_MAX}, not {scenario.nodes}")
+    if not 0 <= scenario.spares <= NODES_MAX:
+        raise BadInput(source, 0, f"spares must be 0 to {NODES_MAX}, not {scenario.spares}")
     if not 0 <= scenario.clients <= CLIENTS_MAX:
         raise BadInput(source, 0, f"clients must be 0 to {CLIENTS_MAX}, not {scenario.clients}")
     if scenario.duration_us < 0 or scenario.calm_us < 0:
         raise BadInput(source, 0, "duration and calm must not be negative")
     for action in scenario.actions:
-        if max(nodes_of(action), default=0) > scenario.nodes:
+        if max(nodes_of(action), default=0) > scenario.nodes + scenario.spares:
             raise BadInput(
                 source,
                 0,
                 f"`{format_action(action)}` names a node that does not exist: there are "
-                f"{scenario.nodes}",
+                f"{scenario.nodes + scenario.spares}",
             )
     for step in scenario.steps:
         if not 1 <= step.client <= scenario.clients:

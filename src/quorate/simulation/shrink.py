@@ -248,7 +248,8 @@ class _Shrinker:
     # ---- simpler -------------------------------------------------------------------------------
 
     def _simplify(self) -> None:
-        for nodes in range(1, self._best.nodes):
+        # Spares are numbered after the nodes: with fewer nodes they would be others.
+        for nodes in range(1, self._best.nodes if not self._best.spares else 1):
             if self._try(_with_nodes(self._best, nodes)):
                 break
         usual = RunSettings()

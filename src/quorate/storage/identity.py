@@ -8,7 +8,8 @@ it has forgotten votes and entries it vouched for. Its wiped directory looks lik
 only the others can tell: each remembers the *directory id* of every peer it ever met.
 
 Invariants:
-    * cluster id, node id and directory id never change once written
+    * cluster id, node id, directory id and founding text never change once written; a directory
+      of a release that knew no founding text is given one at its next start
     * ``incarnation`` is higher at every start, durably, before anything else happens
     * ``is_initialised`` becomes true, durably, only after the first log segment is durable;
       before that nothing was ever promised and initialisation may start again
@@ -27,9 +28,14 @@ IDENTITY_NAME = "identity.q"
 TEMPORARY_NAME = "identity.tmp"
 
 _MAGIC = b"QUORIDEN"
-_VERSION = 1
+_VERSION = 1  # without a founding text
+_VERSION_WITH_FOUNDING = 2
+FOUNDING_BYTES_MAX = 1 << 16
+PEERS_MAX = 10_000
+"""So many peers are remembered: more than a cluster replaces in its life, and a bound."""
 _HEAD = struct.Struct(">8sI16s16sQQ?xH")
 _PEER = struct.Struct(">Q16s")
+_LENGTH = struct.Struct(">I")
 _CRC = struct.Struct(">I")
 
 
@@ -44,6 +50,8 @@ class Identity:
         incarnation: how often the directory was opened, from 1.
         is_initialised: the log exists; its absence would be a loss.
         peers: ``(node id, directory id)`` of every peer ever met, sorted.
+        founding: from which members this node began, as its owner words it (nothing here reads
+            it); empty in directories of releases that did not write it.
     """
 
     cluster_id: bytes
@@ -52,6 +60,7 @@ class Identity:
     incarnation: int = 0
     is_initialised: bool = False
     peers: tuple[tuple[int, bytes], ...] = ()
+    founding: str = ""
 
     def __post_init__(self) -> None:
         assert len(self.cluster_id) == 16
@@ -99,14 +108,17 @@ class Identity:
                 "others. It must not return under its old id: remove it from the cluster and "
                 "let it join as a new member with a new id, or give it its old directory back"
             )
+        if len(self.peers) >= PEERS_MAX:
+            return self
         return replace(self, peers=tuple(sorted((*self.peers, (node_id, directory_id)))))
 
     def encode(self) -> bytes:
         """Stable bytes with a CRC at the end."""
+        founding = self.founding.encode()
         parts = [
             _HEAD.pack(
                 _MAGIC,
-                _VERSION,
+                _VERSION_WITH_FOUNDING if founding else _VERSION,
                 self.cluster_id,
                 self.directory_id,
                 self.node_id,
@@ -116,6 +128,9 @@ class Identity:
             )
         ]
         parts += [_PEER.pack(node_id, directory_id) for node_id, directory_id in self.peers]
+        if founding:
+            assert len(founding) <= FOUNDING_BYTES_MAX
+            parts += [_LENGTH.pack(len(founding)), founding]
         body = b"".join(parts)
         return body + _CRC.pack(crc32(body))
 
@@ -137,16 +152,24 @@ class Identity:
         _, version, cluster, directory, node, incarnation, initialised, count = _HEAD.unpack_from(
             body
         )
-        if version != _VERSION:
+        if version not in (_VERSION, _VERSION_WITH_FOUNDING):
             raise CorruptData(
                 IDENTITY_NAME,
                 8,
-                f"format version {version} where this program knows {_VERSION}; start the "
-                "version of quorate that wrote it",
+                f"format version {version} where this program knows {_VERSION} and "
+                f"{_VERSION_WITH_FOUNDING}; start the version of quorate that wrote it",
             )
-        peers = tuple(_PEER.iter_unpack(body[_HEAD.size :]))
-        assert len(peers) == count
-        return cls(cluster, node, directory, incarnation, initialised, peers)
+        end = _HEAD.size + count * _PEER.size
+        peers = tuple(_PEER.iter_unpack(body[_HEAD.size : end]))
+        founding = b""
+        if version == _VERSION_WITH_FOUNDING:
+            (length,) = _LENGTH.unpack_from(body, end)
+            founding = body[end + _LENGTH.size :]
+            assert len(founding) == length
+        else:
+            assert len(body) == end
+        text = founding.decode()
+        return cls(cluster, node, directory, incarnation, initialised, peers, text)
 
 
 def load_identity(disk: Disk) -> Identity | None:

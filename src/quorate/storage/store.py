@@ -85,6 +85,7 @@ class Store:
         cluster_id: bytes,
         new_directory_id: bytes,
         settings: StorageSettings,
+        founding: str = "",
     ) -> tuple[Store, Recovered]:
         """Open a data directory, or begin one when it is empty.
 
@@ -94,6 +95,8 @@ class Store:
             cluster_id: 16 bytes, the same on all nodes.
             new_directory_id: 16 random bytes, used only when the directory is empty.
             settings: sizes and counts.
+            founding: what to remember about how this node began; only where nothing is
+                remembered yet.
 
         Raises:
             WrongDirectory: it is not ours, or half of it is missing; nothing was changed.
@@ -103,7 +106,7 @@ class Store:
         identity = load_identity(disk)
         if identity is None:
             _refuse_orphans(disk)
-            identity = Identity(cluster_id, node_id, new_directory_id)
+            identity = Identity(cluster_id, node_id, new_directory_id, founding=founding)
             save_identity(disk, identity)
         identity.check_owner(cluster_id, node_id)
         stamp = Stamp(cluster_id, identity.directory_id, node_id)
@@ -112,7 +115,12 @@ class Store:
             wal, recovered = _recover(disk, stamp, shelf, settings)
         else:
             wal, recovered = _initialise(disk, stamp, settings), Recovered()
-        identity = replace(identity, incarnation=identity.incarnation + 1, is_initialised=True)
+        identity = replace(
+            identity,
+            incarnation=identity.incarnation + 1,
+            is_initialised=True,
+            founding=identity.founding or founding,
+        )
         save_identity(disk, identity)
         return cls(disk, identity, shelf, wal), recovered
 

@@ -14,11 +14,12 @@ Invariants:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from quorate.consensus.engine import NO_LEADER, Draw, Engine, Leadership
+from quorate.consensus.change import Change
+from quorate.consensus.engine import NO_LEADER, Draw, Engine, EngineStatistics, Leadership
 from quorate.consensus.entry import Recovered, SnapshotMeta
 from quorate.consensus.membership import Configuration
 from quorate.consensus.registry import EngineSettings, create_engine
@@ -195,9 +196,13 @@ class CoordinationServer:
         """Tell the others what is committed; ``Turn.announce_soon`` asked for it."""
         self.replica.announce()
 
-    def transfer_leadership(self) -> None:
-        """Hand leadership to the best other voter, when leading."""
-        self.replica.transfer_leadership()
+    def transfer_leadership(self, to: int = 0) -> None:
+        """Hand leadership to node ``to``, or to the best other voter; when leading."""
+        self.replica.transfer_leadership(to)
+
+    def change_membership(self, token: Hashable, change: Change) -> None:
+        """Ask for other members; ``Turn.membership`` answers under ``token``, leading or not."""
+        self.replica.change_membership(token, change)
 
     # ---- the way out ---------------------------------------------------------------------------
 
@@ -215,6 +220,8 @@ class CoordinationServer:
             service.barrier_released(released)
         if turn.leadership is not None:
             self._on_leadership(turn.leadership)
+        elif turn.configuration is not None:
+            service.set_serving(self.is_serving(), self._now_ms)
         if self._notice_due:
             self._notify_leader(turn)
         if service.has_output:
@@ -246,7 +253,14 @@ class CoordinationServer:
     # ---- looking in ----------------------------------------------------------------------------
 
     def is_serving(self) -> bool:
-        """Whether a leader is known (on the leader: established), so that writes get through."""
+        """Whether clients are served here: this node belongs, keeps data, and writes get through.
+
+        They do when a leader is known (on the leader: established). A node that was removed, or
+        is not a member yet, hears nothing of what is decided.
+        """
+        role = self.configuration().role(self.node_id)
+        if role in ("none", "witness"):
+            return False
         leadership = self.replica.leadership
         if leadership.leader == self.node_id:
             return leadership.established
@@ -265,11 +279,35 @@ class CoordinationServer:
         engine = self.replica.engine.statistics()
         return f"no leader is known in epoch {engine.epoch}; this node is a {engine.role}"
 
+    def configuration(self) -> Configuration:
+        """Who belongs now, with addresses; ``Turn.configuration`` tells of every change."""
+        return self.replica.engine.configuration()
+
     def mode(self) -> str:
         """ZooKeeper's word for the role: leader, follower or standalone."""
         if len(self.replica.engine.configuration().members) == 1:
             return "standalone"
         return "leader" if self.replica.leadership.leader == self.node_id else "follower"
+
+    @staticmethod
+    def _membership(engine: EngineStatistics, configuration: Configuration) -> dict[str, Any]:
+        """Who belongs, and how far a change has come."""
+        membership = engine.membership
+        voting = {*configuration.voters, *configuration.outgoing}
+        return {
+            "standing": membership.standing,
+            "learners": [node for node in configuration.members if node not in voting],
+            "witnesses": list(configuration.witnesses),
+            "outgoing": list(configuration.outgoing),
+            "next_voters": list(configuration.next_voters),
+            "configuration_index": membership.index,
+            "configuration_committed": membership.is_committed,
+            "change_under_way": membership.under_way,
+            "change_failed": membership.last_failure,
+            "catching_up": [catching_up._asdict() for catching_up in membership.catching_up],
+            "priorities": {str(node): rank for node, rank in configuration.priorities},
+            "addresses": {str(node): address for node, address in configuration.addresses},
+        }
 
     def health(self) -> dict[str, Any]:
         """Leadership, members and what may still fail; cheap, and part of ``status``."""
@@ -277,7 +315,8 @@ class CoordinationServer:
         configuration = self.replica.engine.configuration()
         active = [peer.node_id for peer in engine.peers if peer.is_active]
         voters = configuration.voters
-        alive = sum(1 for node in voters if node == self.node_id or node in active)
+        alive = {self.node_id, *active}
+        halves = [half for half in (voters, configuration.outgoing) if half]
         leads = self.replica.leadership.established
         behind = engine.commit_heard - self.replica.applied_index
         return {
@@ -291,8 +330,11 @@ class CoordinationServer:
             "leader": engine.leader,
             "behind_entries": max(0, behind),
             "voters": list(voters),
-            "failures_tolerated": max(0, alive - (len(voters) // 2 + 1)) if leads else None,
-            "failures_tolerated_when_whole": (len(voters) - 1) // 2,
+            **self._membership(engine, configuration),
+            "failures_tolerated": min(_spare(half, alive) for half in halves) if leads else None,
+            "failures_tolerated_when_whole": min(
+                ((len(half) - 1) // 2 for half in halves), default=0
+            ),
             "members": [
                 {
                     "node_id": peer.node_id,
@@ -340,3 +382,9 @@ class CoordinationServer:
             "connections_closed": dict(sorted(self.service.closed.items())),
             **self.service.statistics()._asdict(),
         }
+
+
+def _spare(half: tuple[int, ...], alive: set[int]) -> int:
+    """How many of the living voters of one half may still fail."""
+    living = sum(1 for node in half if node in alive)
+    return max(0, living - (len(half) // 2 + 1))

@@ -67,9 +67,9 @@ def test_status_counts_what_the_leader_knows() -> None:
     assert (status.leader, status.voters, status.failures_tolerated) == ("a:1", 3, 1)
     assert [server.state for server in status.servers] == ["leader", "follower", "no answer"]
     assert [server.lag for server in status.servers] == [0, 3, 0]
-    assert verdict(status) == "a:1 leads 3 voters; 1 further failure is tolerated"
+    assert verdict(status) == "a:1 leads 3 voters; tolerates 1 more failure"
     ours = leader(quorate_voters="5", quorate_failures_tolerated="0")
-    assert verdict(summarise([("a:1", ours)])).endswith("no further failure is tolerated")
+    assert verdict(summarise([("a:1", ours)])).endswith("tolerates no more failure")
 
 
 def test_status_without_a_leader_has_no_quorum() -> None:
@@ -83,7 +83,7 @@ def test_status_without_a_leader_has_no_quorum() -> None:
 def test_status_of_one() -> None:
     """A node alone serves and tolerates nothing."""
     alone = {"zk_server_state": "standalone", "zk_last_processed_zxid": "5"}
-    assert verdict(summarise([("a:1", alone)])) == "a:1 serves alone: no failure is tolerated"
+    assert verdict(summarise([("a:1", alone)])) == "a:1 serves alone; tolerates no more failure"
 
 
 def test_status_refuses_bad_addresses() -> None:

@@ -33,6 +33,8 @@ class FakeTurn:
     leadership: Any = None
     role_changes: list[Any] = field(default_factory=list)
     goodbyes: list[Any] = field(default_factory=list)
+    configuration: Any = None
+    membership: tuple[Any, ...] = ()
     again: bool = False
     fatal: str | None = None
 

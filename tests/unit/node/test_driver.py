@@ -40,6 +40,7 @@ def build(server: FakeServer, stopped: list[str]) -> tuple[Driver, Recorder]:
         peers=recorder.part("peers", "send"),
         disk=disk,
         snapshots=snapshots,
+        membership=recorder.part("membership", "configured", "answered"),
         store=SimpleNamespace(open_snapshot=lambda _: [b"sta", b"te"]),  # type: ignore[arg-type]
     )
     return driver, recorder
@@ -71,8 +72,10 @@ def test_peers_then_disk_then_clients() -> None:
         job = SimpleNamespace(meta=META, chunks=iter(()))
         step = Persist(1)
         turn = FakeTurn(
+            configuration="now",
             sends=[(2, 1, b"m")],
             persists=[step],
+            membership=("done",),
             writes=[(5, b"w")],
             closings=[6],
             pauses=[7],
@@ -85,10 +88,12 @@ def test_peers_then_disk_then_clients() -> None:
         driver, recorder = build(server, [])
         driver.wake()
         await eventually(lambda: server.takes)
-        assert recorder.done[:9] == [
+        assert recorder.done[:11] == [
+            ("membership", "configured", "now"),  # says where to send
             ("peers", "send", [(2, 1, b"m")]),
             ("disk", "submit", step),
             ("clients", "write", 5, b"w"),
+            ("membership", "answered", "done"),
             ("clients", "close", 6),
             ("clients", "pause", 7),
             ("clients", "resume", 8),

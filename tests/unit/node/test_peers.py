@@ -2,12 +2,13 @@
 
 import asyncio
 import contextlib
+import gc
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 
 import pytest
 
-from quorate.errors import RemoteProtocolError, WrongDirectory
+from quorate.errors import NoQuorum, RemoteProtocolError, WrongDirectory
 from quorate.node.peer_identity import (
     PeerChecks,
     Refusal,
@@ -15,8 +16,9 @@ from quorate.node.peer_identity import (
     encode_verdict,
 )
 from quorate.node.peer_network import PeerNetwork
+from quorate.node.peer_requests import REQUEST_CHANNEL, Request, ask
 from quorate.node.units import Address
-from quorate.protocol.peer import Hello
+from quorate.protocol.peer import HELLO_CHANNEL, Hello, encode_frame
 
 from .fakes import FakeServer, dialled, eventually, run, settle
 
@@ -51,6 +53,7 @@ async def pair(
     second: Hello | None = None,
     known: dict[int, bytes] | None = None,
     buffer_bytes_max: int = 1 << 20,
+    second_knows_first: bool = True,
 ) -> AsyncIterator[tuple[Host, Host]]:
     """Nodes 1 and 2, started, each told where the other listens."""
     hosts: list[Host] = []
@@ -67,8 +70,12 @@ async def pair(
             PeerNetwork(
                 server=server,
                 wake=lambda: None,
-                checks=PeerChecks(own, frozenset((other,)), remembering(known or {})),
-                addresses={other: Address("127.0.0.1", ports[1 - i])},
+                checks=PeerChecks(own, remembering(known or {})),
+                addresses=(
+                    {other: Address("127.0.0.1", ports[1 - i])}
+                    if second_knows_first or i == 0
+                    else {}
+                ),
                 buffer_bytes_max=buffer_bytes_max,
                 wrong_directory=wrong.append,
             )
@@ -132,9 +139,12 @@ def test_without_a_link_messages_are_lost_and_nothing_breaks() -> None:
 @pytest.mark.parametrize(
     ("second", "words"),
     [
-        (hello(2, cluster_id="another"), "give every node the same --cluster"),
+        (
+            hello(2, cluster_id="another"),
+            "start all nodes of a new cluster with the same --cluster",
+        ),
         (hello(1), "two nodes may have been given one id"),
-        (hello(7), "no other member"),
+        (hello(7), "is no member and does not say where it listens"),
     ],
 )
 def test_strangers_are_refused_with_a_reason(
@@ -168,7 +178,7 @@ def test_a_node_with_another_directory_is_told_to_stop() -> None:
 
 def test_incarnations_and_boot_nonces_unmask_copies() -> None:
     """An older start, a second process of one start and a second live start are all refused."""
-    checks = PeerChecks(hello(1), frozenset((2, 3)), lambda *_: None)
+    checks = PeerChecks(hello(1), lambda *_: None)
     assert checks.judge(hello(2), None) is None
     assert checks.judge(hello(2), hello(2)) is None
     older = checks.judge(hello(2, incarnation=2), None)
@@ -191,7 +201,7 @@ def test_incarnations_and_boot_nonces_unmask_copies() -> None:
 @pytest.mark.parametrize("directory_id", ["", "zz" * 16, "ab"])
 def test_a_malformed_directory_id_is_a_protocol_error(directory_id: str) -> None:
     """A hello with a bad directory id never reaches the disk's memory."""
-    checks = PeerChecks(hello(1), frozenset((2,)), lambda *_: pytest.fail("asked the disk"))
+    checks = PeerChecks(hello(1), lambda *_: pytest.fail("asked the disk"))
     with pytest.raises(RemoteProtocolError):
         checks.judge(hello(2, directory_id=directory_id), None)
 
@@ -237,5 +247,140 @@ def test_a_peer_that_does_not_read_loses_its_link() -> None:
                 if one.server.named("peer_closed"):
                     break
             assert one.server.named("peer_closed") == [("peer_closed", 2)]
+
+    run(story)
+
+
+def test_links_follow_the_configuration_and_guests_are_dialled_back() -> None:
+    """Members are linked, moved and let go; whoever is linked to us gets answers meanwhile."""
+
+    async def story() -> None:
+        async with pair(second_knows_first=False) as (one, two):
+            host, there = "127.0.0.1", Address("127.0.0.1", two.port)
+            one.network.checks.own = hello(1, address=f"{host}:{one.port}")
+            one.network.set_members({2: Address(host, 1)})  # nobody listens there
+            assert one.network.linked() == []
+            one.network.set_members({2: there})
+            await eventually(lambda: one.network.linked() == [2])
+            await eventually(lambda: two.network.linked() == [1])  # its guest: it was never told
+            two.network.send([(1, 1, b"answer")])
+            await eventually(lambda: one.server.named("peer_received"))
+            two.network.set_members({1: Address(host, one.port)})
+            two.network.set_members({})  # a guest again, on the link that stands
+            assert two.network.linked() == [1]
+            two.network.send([(1, 1, b"you were removed")])
+            await eventually(lambda: len(one.server.named("peer_received")) == 2)
+            one.network._links[2].close()  # as when its process ends
+            await eventually(lambda: not two.network._links)
+            assert two.server.named("peer_closed") == [("peer_closed", 1)]
+            two.network.send([(1, 1, b"to nobody")])
+
+    run(story)
+
+
+def test_guests_are_bounded() -> None:
+    """Nodes that nobody knows, however many, cost a bounded number of links."""
+
+    async def story() -> None:
+        async with pair() as (one, _):
+            for number in range(10, 60):
+                guest = hello(number, address="127.0.0.1:1")
+                if one.network.judge(guest) is not None:
+                    break
+                one.network._links[number] = one.network._links[2]  # as if it were admitted
+            refusal = one.network.judge(hello(99, address="127.0.0.1:1"))
+            assert refusal is not None
+            assert "too many such" in refusal.reason
+            assert not refusal.is_final
+            for other in range(10, 60):
+                one.network._links.pop(other, None)
+
+    run(story)
+
+
+def test_a_node_asks_and_is_answered() -> None:
+    """No link comes of it, the server hears nothing, and the asker learns who answered."""
+
+    async def story() -> None:
+        async with pair() as (one, _):
+            address = Address("127.0.0.1", one.port)
+            asked: list[Request] = []
+
+            async def answer(request: Request) -> Request:
+                asked.append(request)
+                return {"code": 200, "words": "ja"}
+
+            one.network._answer = answer
+            asker = hello(7, cluster_id="elsewhere")
+            who, found = await ask(address, asker, {"ask": "status"}, 5)
+            assert (who.node_id, who.cluster_id) == (1, "c1u5te2")
+            assert (asked, found) == ([{"ask": "status"}], {"code": 200, "words": "ja"})
+            assert 7 not in one.network._links
+            await eventually(lambda: not one.network._strangers)
+            with pytest.raises(NoQuorum, match="cannot be reached"):
+                await ask(Address("127.0.0.1", 1), asker, {}, 5)
+
+    run(story)
+
+
+@pytest.mark.parametrize(
+    "frames",
+    [
+        [(REQUEST_CHANNEL, b"no JSON")],
+        [(REQUEST_CHANNEL, b"[]")],
+        [(1, b"an engine's message")],
+        [(REQUEST_CHANNEL, b"{}"), (REQUEST_CHANNEL, b"{}")],
+    ],
+)
+def test_who_asks_nonsense_is_dropped(frames: list[tuple[int, bytes]]) -> None:
+    """One JSON object, once; anything else closes the connection and reaches nobody."""
+
+    async def story() -> None:
+        async with pair() as (one, _):
+            never = asyncio.Event()
+
+            async def answer(_: Request) -> Request:
+                await never.wait()
+                return {}
+
+            one.network._answer = answer
+            async with dialled(one.port) as (reader, writer):
+                frame = encode_frame(HELLO_CHANNEL, hello(7, cluster_id="").encode())
+                writer.writelines(frame)
+                for channel, payload in frames:
+                    writer.writelines(encode_frame(channel, payload))
+                with contextlib.suppress(ConnectionError):
+                    await asyncio.wait_for(reader.read(), 5)
+            assert not one.server.named("peer_received")
+            never.set()
+            await settle()
+
+    run(story)
+
+
+def test_who_leaves_before_its_answer_comes_hurts_nobody() -> None:
+    """The answer is lost; no error is left behind, for one would stop the node."""
+
+    async def story() -> None:
+        async with pair() as (one, _):
+            troubles: list[object] = []
+            asyncio.get_running_loop().set_exception_handler(lambda _, what: troubles.append(what))
+            begun, gone = asyncio.Event(), asyncio.Event()
+
+            async def answer(_: Request) -> Request:
+                begun.set()
+                await gone.wait()
+                return {}
+
+            one.network._answer = answer
+            async with dialled(one.port) as (_, writer):
+                writer.writelines(encode_frame(HELLO_CHANNEL, hello(7, cluster_id="").encode()))
+                writer.writelines(encode_frame(REQUEST_CHANNEL, b"{}"))
+                await eventually(begun.is_set)
+            await eventually(lambda: not one.network._strangers)
+            gone.set()
+            await settle()
+            gc.collect()
+            assert troubles == []
 
     run(story)

@@ -50,14 +50,15 @@ def picture(**changes: object) -> dict[str, object]:
         "mode": "leader",
         "serving": True,
         "members": [
-            {"active": True, "match_index": 9},
-            {"active": True, "match_index": 8},
-            {"active": False, "match_index": 9},
+            {"node_id": 1, "active": True, "match_index": 9},
+            {"node_id": 3, "active": True, "match_index": 8},
+            {"node_id": 4, "active": False, "match_index": 9},
+            {"node_id": 5, "active": True, "match_index": 9},  # a learner
         ],
         "node_id": 2,
         "leader": 2,
         "epoch": 4,
-        "voters": [1, 2, 3],
+        "voters": [1, 2, 3, 4],
         "commit_index": 9,
         "applied_index": 9,
         "failures_tolerated": 1,
@@ -73,7 +74,7 @@ def test_words_show_what_the_node_is_now() -> None:
     for line in (
         "zk_server_state\tleader",
         "zk_synced_followers\t1",
-        "quorate_voters\t3",
+        "quorate_voters\t4",
         "quorate_failures_tolerated\t1",
     ):
         assert line in monitor

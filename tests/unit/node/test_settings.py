@@ -48,7 +48,7 @@ def test_cluster_as_text_or_as_table(tmp_path: Path) -> None:
     [
         ({}, {"QUORATE_ELECTON_TIMEOUT": "1s"}, "", "did you mean QUORATE_ELECTION_TIMEOUT"),
         ({}, {}, 'electon_timeout = "1s"', "electon_timeout is no setting; did you mean elec"),
-        ({}, {}, "xyzzy = 1", "known: admin_listen"),
+        ({}, {}, "xyzzy = 1", "known: admin_changes"),
         ({"tick": "5"}, {}, "", "--tick: '5' has no unit"),
         ({}, {"QUORATE_TICK": "5"}, "", "environment QUORATE_TICK: '5' has no unit"),
         ({}, {}, "tick = 5", "toml: tick: '5' has no unit"),
@@ -63,6 +63,10 @@ def test_cluster_as_text_or_as_table(tmp_path: Path) -> None:
         ({"super_digest": "root"}, {}, "", "super:<base64"),
         ({"id": "0"}, {}, "", "start at 1"),
         ({"tick": "900ms"}, {}, "", "at least twice the election timeout"),
+        ({"join": "a:1", "cluster": "1=b:1"}, {}, "", "contradict each other"),
+        ({"join": "a"}, {}, "", "--join: 'a' is not HOST:PORT"),
+        ({"join_as": "boss"}, {}, "", "choose one of voter, learner, witness"),
+        ({"admin_changes": "maybe"}, {}, "", "choose one of loopback, always, never"),
     ],
 )
 def test_refusals_name_the_source_and_the_way_out(
@@ -111,4 +115,4 @@ def test_a_single_node_is_a_cluster_of_one() -> None:
     """Without ``--cluster`` the node is alone, under its own peer address."""
     settings = load_settings(FLAGS | {"peer_listen": "127.0.0.1:9"}, {})
     assert settings.cluster == {1: Address("127.0.0.1", 9)}
-    assert settings.peers == {}
+    assert not settings.is_cluster_given

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from quorate.errors import RemoteProtocolError
 from quorate.protocol.peer import (
+    ASKER_FRAME_BYTES_MAX,
     HELLO_BYTES_MAX,
     HELLO_CHANNEL,
     Hello,
@@ -15,7 +16,7 @@ from quorate.protocol.peer import (
     encode_frame,
 )
 
-HELLO = Hello("cluster", 3, "directory", 7, 99)
+HELLO = Hello("cluster", 3, "directory", 7, 99, "host:2281")
 
 
 def frame(channel, payload):
@@ -74,11 +75,21 @@ def test_strangers_get_an_error_and_little_memory(data):
 
 def test_a_long_frame_is_refused_before_it_is_kept():
     """The length is enough to say no: before the hello a small one, afterwards the setting."""
-    with pytest.raises(RemoteProtocolError, match="at most 512"):
-        PeerConnection().receive(frame(HELLO_CHANNEL, bytes(600))[:12])
+    with pytest.raises(RemoteProtocolError, match="at most 640"):
+        PeerConnection().receive(frame(HELLO_CHANNEL, bytes(700))[:12])
     with pytest.raises(RemoteProtocolError, match="at most 10000"):
         opened().receive(frame(1, bytes(10_000))[:12])
     assert opened().receive(frame(1, bytes(9_999))) == [(1, bytes(9_999))]
+
+
+def test_whoever_only_asks_may_say_little():
+    """A hello without a cluster, which anybody can send, buys 64 KiB and not 64 MiB."""
+    asker = HELLO._replace(cluster_id="", address="")
+    connection = PeerConnection()
+    assert connection.receive(frame(HELLO_CHANNEL, asker.encode())) == []
+    assert connection.hello == asker
+    with pytest.raises(RemoteProtocolError, match=f"at most {ASKER_FRAME_BYTES_MAX}"):
+        connection.receive(frame(1, bytes(ASKER_FRAME_BYTES_MAX))[:12])
 
 
 def test_only_one_hello_opens_a_link():
@@ -91,8 +102,8 @@ def test_only_one_hello_opens_a_link():
 
 def test_a_hello_of_another_version_says_what_to_do():
     """Mixed releases are told apart from strangers."""
-    with pytest.raises(RemoteProtocolError, match="version 2"):
-        Hello.decode(HELLO._replace(version=2).encode())
+    with pytest.raises(RemoteProtocolError, match="version 7"):
+        Hello.decode(HELLO._replace(version=7).encode())
 
 
 @given(st.binary(max_size=80))

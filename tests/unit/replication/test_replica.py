@@ -1,15 +1,28 @@
 """One replica on a scripted engine: what it promises to clients and to the disk."""
 
+from dataclasses import replace
+
 import pytest
 from fake_engine import Bench
 
-from quorate.consensus.engine import Propose, ReadBarrier
-from quorate.consensus.entry import SnapshotMeta
+from quorate.consensus.change import Change
+from quorate.consensus.engine import (
+    ChangeMembership,
+    ChangeOutcome,
+    ConfigurationInForce,
+    MembershipAnswer,
+    Propose,
+    ReadBarrier,
+)
+from quorate.consensus.entry import Entry, EntryKind, SnapshotMeta
+from quorate.consensus.membership import Configuration
 from quorate.errors import InvariantBroken, RemoteProtocolError
 from quorate.replication.batch import decode_entry, encode_sub_batch
 from quorate.replication.digests import DigestAgreement
 from quorate.replication.snapshots import encode_header
 from quorate.replication.turn import Channel
+
+FOUR = Configuration.of([1, 2, 3, 4])
 
 
 def forwards(turn):
@@ -390,3 +403,54 @@ def test_what_was_applied_is_counted():
     assert statistics.bytes_applied > len(b"minetheirstheirs")
     assert (statistics.snapshots_saved, statistics.snapshot_last_bytes) == (1, 77)
     assert statistics.snapshot_threshold_bytes >= 1
+
+
+def test_a_change_of_members_goes_to_the_engine_and_its_answers_come_back():
+    """What is asked, by token; who belongs from now on, before anything is sent to them."""
+    bench = Bench(node_id=1)
+    change = Change(remove=(3,))
+    bench.replica.change_membership("token", change)
+    assert bench.engine.of(ChangeMembership) == [ChangeMembership("token", change)]
+    answer = MembershipAnswer("token", ChangeOutcome.DONE, 7)
+    now = ConfigurationInForce(7, Configuration.of([1, 2]))
+    bench.engine.effects.membership = (answer,)
+    bench.engine.effects.configuration = now
+    turn = bench.replica.take()
+    assert (turn.membership, turn.configuration) == ((answer,), now)
+    assert bench.replica.take().configuration is None
+
+
+def as_witness():
+    """Node 3, which keeps no data, has been told of one batch."""
+    bench = Bench(node_id=3)
+    bench.engine._configuration = Configuration.of([1, 2, 3], witnesses=[3])
+    bench.engine.effects.committed.append(Entry(1, 1, EntryKind.WITHHELD, b""))
+    return bench
+
+
+def test_a_witness_applies_nothing_answers_nothing_and_compares_nothing():
+    """Its state machine is empty: whoever asks it must not take that for an answer."""
+    bench = as_witness()
+    bench.replica.settings = replace(bench.replica.settings, digest_interval=1)
+    bench.engine.effects.barriers.append(("read", 1))
+    turn = bench.replica.take()
+    assert bench.replica.applied_index == 1
+    assert bench.machine.lines == []
+    assert turn.released == []
+    assert not [send for send in turn.sends if send[1] == Channel.DIGEST]
+
+
+def test_what_a_witness_stores_is_recognised_and_never_becomes_data():
+    """Its snapshot has no body; with it a node can be a witness again, and nothing else."""
+    bench = as_witness()
+    bench.replica.take()
+    bench.replica._snapshots.bytes_since_last = 1 << 40
+    job = bench.replica.take().save_snapshot
+    pieces = [bytes([byte]) for byte in b"".join(job.chunks)]
+    for role, is_fatal in ((Configuration.of([1, 2, 3], witnesses=[3]), False), (FOUR, True)):
+        again = Bench(node_id=3)
+        again.engine._configuration = role
+        again.replica.restore(SnapshotMeta(1, 1, role.encode()), pieces)
+        assert again.replica.applied_index == 1
+        again.engine.effects.committed.append(Entry(2, 1, EntryKind.NOOP, b""))
+        assert (again.replica.take().fatal is not None) is is_fatal

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from zlib import crc32
 
 from quorate.consensus.entry import Entry, Persist, SnapshotMeta
 from quorate.simulation.disk import VirtualDisk
+from quorate.storage.identity import PEERS_MAX, Identity, load_identity
 from quorate.storage.settings import StorageSettings
 from quorate.storage.store import Store
 
@@ -107,3 +109,36 @@ def test_an_identity_is_what_the_document_says():
     data = b"QUORIDEN" + (1).to_bytes(4) + CLUSTER + DIRECTORY + (3).to_bytes(8)
     data += (1).to_bytes(8) + b"\x01\x00" + (1).to_bytes(2) + (2).to_bytes(8) + b"2" * 16
     assert content(directory(), "identity.q") == data + crc32(data).to_bytes(4)
+
+
+def test_an_identity_with_a_founding_text_is_what_the_document_says():
+    """Version 2: the text behind the peers; one of version 1 is read and becomes one."""
+    disk = directory()
+    identity = load_identity(disk)
+    assert identity is not None
+    assert identity.founding == ""
+    founded = replace(identity, founding="1=a:1")
+    data = b"QUORIDEN" + (2).to_bytes(4) + CLUSTER + DIRECTORY + (3).to_bytes(8)
+    data += (1).to_bytes(8) + b"\x01\x00" + (1).to_bytes(2) + (2).to_bytes(8) + b"2" * 16
+    data += (5).to_bytes(4) + b"1=a:1"
+    assert founded.encode() == data + crc32(data).to_bytes(4)
+    assert Identity.decode(founded.encode()) == founded
+    for text, expected in (("1=a:1", "1=a:1"), ("joined", "1=a:1"), ("", "1=a:1")):
+        store, _ = Store.open(
+            disk,
+            node_id=3,
+            cluster_id=CLUSTER,
+            new_directory_id=DIRECTORY,
+            settings=StorageSettings(),
+            founding=text,
+        )
+        assert store.identity.founding == expected  # the first one stays
+        store.close()
+
+
+def test_the_memory_of_peers_is_bounded():
+    """Whoever comes after so many others is not remembered, and the file stays readable."""
+    many = tuple((node, b"x" * 16) for node in range(1, PEERS_MAX + 1))
+    identity = Identity(CLUSTER, 70_000, DIRECTORY, peers=many)
+    assert identity.with_peer(70_001, b"y" * 16) is identity
+    assert Identity.decode(identity.encode()) == identity

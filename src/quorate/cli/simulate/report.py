@@ -32,6 +32,7 @@ TROUBLE = {
     "retired": "nodes that could not be started again",
     "partitions": "partitions of any kind",
     "elections": "leaders elected",
+    "changes": "changes of members carried out",
     "messages": "messages between nodes",
     "delivered": "entries agreed on",
     "events": "events",

@@ -34,6 +34,7 @@ from quorate.consensus.raft.messages import (
     RaftMessage,
     ReadReply,
     ReadRequest,
+    RemovalNotice,
     TermNotice,
     TimeoutNow,
     VoteReply,
@@ -61,6 +62,7 @@ _FIXED: tuple[tuple[int, type[Any], str, tuple[str, ...]], ...] = (
     (10, ReadReply, "QQQ", ("term", "number", "index")),
     (12, InstallReply, "QQQ?", ("term", "index", "next_offset", "is_done")),
     (13, TimeoutNow, "Q", ("term",)),
+    (14, RemovalNotice, "QQ", ("term", "index")),
 )
 
 
@@ -128,13 +130,15 @@ def _decode_append(data: bytes) -> Append:
         index += 1
         if not epoch_before <= epoch <= term:
             raise RemoteProtocolError(f"entry {index} has epoch {epoch} after {epoch_before}")
-        if kind > EntryKind.CONFIGURATION:
+        if kind > EntryKind.WITHHELD:
             raise RemoteProtocolError(f"entry {index} has unknown kind {kind}")
         if payload_at + length > size:
             raise RemoteProtocolError(f"entry {index} announces {length} bytes beyond the end")
         payload = data[payload_at : payload_at + length]
         if kind == EntryKind.CONFIGURATION:
             Configuration.decode(payload)  # refuse it here rather than when it is in the log
+        elif kind == EntryKind.WITHHELD and length:
+            raise RemoteProtocolError(f"entry {index} is withheld and has {length} bytes")
         entries.append(Entry(index, epoch, kind, payload))
         payload_at += length
         epoch_before = epoch

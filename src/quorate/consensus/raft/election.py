@@ -23,7 +23,7 @@ from __future__ import annotations
 
 from quorate.consensus.engine import NO_LEADER
 from quorate.consensus.quorum import VoteResult
-from quorate.consensus.raft import leader
+from quorate.consensus.raft import leader, membership
 from quorate.consensus.raft.messages import TimeoutNow, VoteReply, VoteRequest
 from quorate.consensus.raft.state import RaftState, Role
 
@@ -42,12 +42,13 @@ def may_campaign(state: RaftState) -> bool:
 
     A voter of the committed configuration may, even when the one in force has no place for it
     (dissertation §4.2.2): otherwise a removal that never commits could leave nobody to lead.
+    Witnesses have nothing to lead with, and who was told that it was removed is not needed.
     """
-    if state.installing is not None:
-        return False  # the log is about to be replaced
-    if state.configuration.is_voter(state.node_id):
+    if state.installing is not None or state.is_told_removed:
+        return False  # the log is about to be replaced, or outdated
+    if state.configuration.may_lead(state.node_id):
         return True
-    return state.configuration_at(state.commit_index).is_voter(state.node_id)
+    return state.configuration_at(state.commit_index).may_lead(state.node_id)
 
 
 def on_election_timeout(state: RaftState) -> None:
@@ -130,7 +131,12 @@ def has_live_leader(state: RaftState, candidate: int) -> bool:
 
 def on_vote_request(state: RaftState, sender: int, message: VoteRequest) -> None:
     """Answer a request for a vote or pre-vote, from whoever asks (dissertation §4.1)."""
-    if message.term > state.term and not message.is_forced and has_live_leader(state, sender):
+    if sender not in state.configuration.members:
+        membership.tell_removed(state, sender)
+    if not membership.may_vote(state):
+        state.ignore("vote refused: we belong to no configuration")
+        _answer(state, sender, message, granted=False)
+    elif message.term > state.term and not message.is_forced and has_live_leader(state, sender):
         state.ignore("vote refused: leader is alive")
         _answer(state, sender, message, granted=False)
     elif message.is_pre_vote:

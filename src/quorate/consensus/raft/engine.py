@@ -3,12 +3,14 @@
 This is the only way in and out; all state is in ``state.py`` and all rules are in the modules
 beside it::
 
-    step(event) --by type--> election | leader | follower | reads | snapshots
+    step(event) --by type--> election | leader | follower | reads | snapshots | membership |
+                             transfer
     take()      <-- flush of the current role, then persist, committed, leadership
 
 Terms are settled here, once, before any rule sees a message (§5.1): a newer term makes us a
 follower, an older one is answered with ours. Votes are the exception, because refusing a vote must
-not take over its term (dissertation §4.2.3, §9.6), and look after themselves.
+not take over its term (dissertation §4.2.3, §9.6), and look after themselves; so is the news that
+a node was removed, which may come from any term.
 
 Source: Ongaro and Ousterhout 2014 (section numbers without a name), Ongaro's dissertation 2014.
 Rejected: one class per role (a node's term, log and vote outlive its roles, so nearly all state
@@ -43,7 +45,16 @@ from quorate.consensus.engine import (
 )
 from quorate.consensus.entry import Recovered, SnapshotMeta
 from quorate.consensus.membership import Configuration
-from quorate.consensus.raft import codec, election, follower, leader, reads, snapshots
+from quorate.consensus.raft import (
+    codec,
+    election,
+    follower,
+    leader,
+    membership,
+    reads,
+    snapshots,
+    transfer,
+)
 from quorate.consensus.raft.messages import (
     Append,
     AppendRejected,
@@ -55,6 +66,7 @@ from quorate.consensus.raft.messages import (
     RaftMessage,
     ReadReply,
     ReadRequest,
+    RemovalNotice,
     TermNotice,
     TimeoutNow,
     VoteReply,
@@ -161,17 +173,23 @@ class RaftEngine:
             ignored=dict(state.ignored),
             role_changes=dict(state.role_changes),
             commit_heard=_commit_heard(state),
+            membership=membership.statistics(state),
         )
 
     def describe(self) -> str:
         """A stable multi-line picture of the state, for traces and failure messages."""
         state = self.state
+        index, configuration = state.configurations[-1]
         head = (
             f"n{state.node_id} {state.role.value} t{state.term} vote={_name(state.voted_for)} "
             f"leader={_name(state.leader)} commit={state.commit_index} "
             f"last={state.log.last_index} durable={state.durable_index}"
         )
         lines = [head, f"  log {state.log.describe()}"]
+        if configuration != state.configurations[0][1] or configuration.is_changing:
+            lines.append(f"  members at {index}: {configuration.describe()}")
+        if state.is_told_removed:
+            lines.append(f"  was told that it was removed at {state.removed_index}")
         if state.role is Role.LEADER:
             lines += [f"  n{peer.node_id} {peer.describe()}" for peer in state.peers]
         elif state.votes:
@@ -195,8 +213,9 @@ def _commit_heard(state: RaftState) -> int:
 def _role_name(state: RaftState) -> str:
     if state.role is Role.PRE_CANDIDATE:
         return "candidate"
-    if state.role is Role.FOLLOWER and state.node_id in state.configuration.learners:
-        return "learner"
+    if state.role is Role.FOLLOWER:
+        role = state.configuration.role(state.node_id)
+        return role if role in ("learner", "witness") else "follower"
     name: str = state.role.value
     return name
 
@@ -229,7 +248,7 @@ def _on_received(state: RaftState, event: Received) -> None:
     if event.sender == state.node_id:
         state.ignore("message from ourselves")
         return
-    if message.term != state.term and kind is not VoteRequest and kind is not VoteReply:
+    if message.term != state.term and kind not in _WITHOUT_TERM:
         if message.term < state.term:
             _on_older_term(state, event.sender, message)
             return
@@ -285,13 +304,13 @@ def _on_peer_opened(state: RaftState, event: PeerOpened) -> None:
 def _on_peer_closed(state: RaftState, event: PeerClosed) -> None:
     if state.role is Role.LEADER:
         if event.peer == state.transfer_target:
-            leader.abort_transfer(state)
+            transfer.abort_transfer(state)
     elif event.peer == state.leader:
         election.on_leader_closed(state)
 
 
 def _on_transfer(state: RaftState, event: TransferLeadership) -> None:
-    leader.on_transfer(state, event.to)
+    transfer.on_transfer(state, event.to)
 
 
 def _on_announce(state: RaftState, event: Announce) -> None:
@@ -300,8 +319,7 @@ def _on_announce(state: RaftState, event: Announce) -> None:
 
 
 def _on_change_membership(state: RaftState, event: ChangeMembership) -> None:
-    del event
-    state.ignore("membership is fixed")
+    membership.on_change(state, event)
 
 
 def _on_snapshot_saved(state: RaftState, event: SnapshotSaved) -> None:
@@ -317,6 +335,9 @@ def _on_term_notice(state: RaftState, sender: int, message: TermNotice) -> None:
     del sender
     assert message.term == state.term, "terms are settled before"
 
+
+_WITHOUT_TERM = (VoteRequest, VoteReply, RemovalNotice)
+"""Messages that speak of other terms than their sender's, or whose news is of no term."""
 
 _ON_EVENT: dict[type[Any], Callable[[RaftState, Any], None]] = {
     Tick: _on_tick,
@@ -347,4 +368,5 @@ _ON_MESSAGE: dict[type[Any], Callable[[RaftState, int, Any], None]] = {
     InstallChunk: snapshots.on_chunk,
     InstallReply: leader.on_install_reply,
     TimeoutNow: election.on_timeout_now,
+    RemovalNotice: membership.on_removal_notice,
 }

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from quorate.consensus.engine import Engine, Event
-from quorate.consensus.entry import Entry
+from quorate.consensus.entry import Entry, EntryKind
 from quorate.consensus.raft.engine import RaftEngine
 from quorate.consensus.raft.state import Role
 from quorate.errors import InvariantBroken
@@ -260,6 +260,14 @@ def check_step(before: StateView, event: object, after: StateView) -> None:
 # ---- the whole cluster -------------------------------------------------------------------------
 
 
+def is_same(one: Entry, other: Entry) -> bool:
+    """Whether two nodes hold the same entry; a witness holds a batch without its payload."""
+    if EntryKind.WITHHELD in (one.kind, other.kind):
+        kinds = {one.kind, other.kind}
+        return one.epoch == other.epoch and kinds <= {EntryKind.WITHHELD, EntryKind.BATCH}
+    return one == other
+
+
 class ClusterHistory:
     """The five properties of Fig. 3 across nodes, restarts included."""
 
@@ -301,7 +309,7 @@ class ClusterHistory:
             entry = view.entry(index)
             assert entry is not None, "between base and commit every entry is in memory"
             known = self._committed.setdefault(index, entry)
-            if known != entry:
+            if not is_same(known, entry):
                 raise _broken("State Machine Safety", view, f"{entry} against {known}")
             term = self._committed_in.setdefault(index, view.term)
             self._committed_in[index] = min(term, view.term)
@@ -328,7 +336,7 @@ class ClusterHistory:
             assert mine is not None, "indexes in range are in memory"
             assert theirs is not None, "indexes in range are in memory"
             agreed = agreed or mine.epoch == theirs.epoch
-            if agreed and mine != theirs:
+            if agreed and not is_same(mine, theirs):
                 detail = f"{mine} against {theirs} of node {other.node_id}"
                 raise _broken("Log Matching", view, detail)
 

@@ -1,4 +1,4 @@
-"""Leading: replicate, commit, stay leader only with a majority, hand over.
+"""Leading: replicate, commit, stay leader only with a majority.
 
 A leader ships entries before its own disk has them and counts itself by its durable index like
 anybody else; it may commit before its own write is done (dissertation §10.2.1). Members that are
@@ -20,7 +20,7 @@ from __future__ import annotations
 from quorate.consensus.engine import NO_LEADER
 from quorate.consensus.entry import Entry, EntryKind
 from quorate.consensus.progress import PROBE, REPLICATE, SNAPSHOT, Progress
-from quorate.consensus.raft import reads, snapshots
+from quorate.consensus.raft import membership, reads, snapshots, transfer
 from quorate.consensus.raft.messages import (
     Append,
     AppendRejected,
@@ -28,7 +28,6 @@ from quorate.consensus.raft.messages import (
     Heartbeat,
     HeartbeatReply,
     InstallReply,
-    TimeoutNow,
 )
 from quorate.consensus.raft.state import RaftState, Role
 
@@ -45,13 +44,8 @@ def become_leader(state: RaftState) -> None:
     state.note_role("leader", state.campaign_cause)
     now, node_id = state.now_ms, state.node_id
     following = state.log.last_index + 1
-    for member in state.configuration.members:
-        if member != node_id:
-            state.progress[member] = Progress(member, following)
-            state.matches[member] = 0
-            state.rounds[member] = 0
-            state.actives[member] = now
-    state.peers.extend(state.progress[member] for member in sorted(state.progress))
+    state.hand_over.durable_mark = (state.durable_index, now)
+    membership.take_over(state)
     state.matches[node_id] = state.durable_index
     state.term_start_index = following
     state.is_heartbeat_due = True
@@ -60,9 +54,18 @@ def become_leader(state: RaftState) -> None:
 
 
 def append_first_entry(state: RaftState) -> None:
-    """Append the no-op that, once committed, commits everything before it."""
+    """Append the entry that, once committed, commits everything before it.
+
+    A no-op; but the first leader of all writes down the bootstrap configuration instead, so that
+    whoever is given the log knows who belonged from the beginning (dissertation §4.4).
+    """
     index = state.log.last_index + 1
-    state.append_entry(Entry(index, state.term, EntryKind.NOOP, b""))
+    since, configuration = state.configurations[-1]
+    if since:
+        state.append_entry(Entry(index, state.term, EntryKind.NOOP, b""))
+    else:
+        first = configuration.encode()
+        state.append_entry(Entry(index, state.term, EntryKind.CONFIGURATION, first))
 
 
 def on_propose(state: RaftState, payload: bytes) -> None:
@@ -83,8 +86,8 @@ def on_tick(state: RaftState) -> None:
         state.heartbeat_deadline_ms = now + state.settings.heartbeat_ms
         state.is_heartbeat_due = True
         _repair_losses(state)
-    if state.transfer_target and now >= state.transfer_deadline_ms:
-        abort_transfer(state)
+    membership.on_tick(state)
+    transfer.on_tick(state)
     if not state.is_stalled:
         check_quorum(state)
 
@@ -121,6 +124,8 @@ def flush(state: RaftState) -> None:
         for peer in state.peers:
             peer.sent_commit = commit
             out.append((peer.node_id, heartbeat))
+        if state.hand_over.is_resigned:
+            transfer.resign(state)
         return
     if not (state.is_announce_due or state.settings.announce_at_once):
         return
@@ -151,7 +156,7 @@ def replicate(state: RaftState, peer: Progress) -> None:
             send_append(state, peer)
         return
     settings = state.settings
-    last = state.log.last_index
+    last = witness_bound(state) if peer.is_witness else state.log.last_index
     while (
         peer.state is REPLICATE
         and peer.next_index <= last
@@ -174,21 +179,44 @@ def send_append(state: RaftState, peer: Progress, *, with_entries: bool = True) 
         snapshots.begin_sending(state, peer)
         return
     shared = state.shared_append
-    if shared is not None and shared[0].prev_index == previous and with_entries:
+    is_shared = with_entries and not peer.is_witness
+    if is_shared and shared is not None and shared[0].prev_index == previous:
         append, size = shared
     else:
         entries: list[Entry] = []
         size = 0
         if with_entries and previous < log.last_index:
             entries, size = log.slice(previous + 1, state.settings.append_bytes_max)
+            if peer.is_witness:
+                entries, size = withheld(entries, witness_bound(state)), 0
         append = Append(state.term, previous, previous_term, state.commit_index, entries)
-        if with_entries:
+        if is_shared:
             state.shared_append = (append, size)
     state.out.messages.append((peer.node_id, append))
     if peer.state is REPLICATE:
         peer.sent_commit = append.commit_index
         if append.entries:
             peer.sent(append.entries[-1].index, size)
+
+
+def withheld(entries: list[Entry], last_index: int) -> list[Entry]:
+    """What a witness is given: where batches are and of which term, not what is in them."""
+    return [
+        Entry(entry.index, entry.epoch, EntryKind.WITHHELD, b"")
+        if entry.kind == EntryKind.BATCH
+        else entry
+        for entry in entries
+        if entry.index <= last_index
+    ]
+
+
+def witness_bound(state: RaftState) -> int:
+    """How far witnesses are told the log: what is on our own disk.
+
+    A witness that alone has stored an entry would refuse its vote to all who can lead, and could
+    give the entry to none of them.
+    """
+    return state.durable_index
 
 
 def _repair_losses(state: RaftState) -> None:
@@ -240,7 +268,7 @@ def member_has(state: RaftState, peer: Progress, match: int) -> None:
     if peer.state is SNAPSHOT and match >= state.log.base_index:
         peer.become_replicate()
     if state.transfer_target == peer.node_id:
-        hand_over_if_ready(state)
+        transfer.hand_over_if_ready(state)
 
 
 def on_append_rejected(state: RaftState, sender: int, message: AppendRejected) -> None:
@@ -306,6 +334,8 @@ def advance_commit(state: RaftState) -> None:
         return
     state.commit_index = index
     state.is_term_committed = True
+    if state.change.is_open:
+        membership.on_commit(state)
 
 
 # ---- connections -------------------------------------------------------------------------------
@@ -317,48 +347,3 @@ def on_peer_opened(state: RaftState, member: int) -> None:
     if peer is not None:
         peer.reconnected(state.log.last_index)
         state.is_heartbeat_due = True  # assert leadership there before anybody campaigns
-
-
-# ---- leadership transfer (dissertation §3.10) --------------------------------------------------
-
-
-def on_transfer(state: RaftState, to: int) -> None:
-    """Begin to hand leadership over: no more proposals until it is done or given up."""
-    if state.role is not Role.LEADER or state.transfer_target:
-        state.ignore("transfer while not leading or already handing over")
-        return
-    target = to or _most_up_to_date_voter(state)
-    if target not in state.progress or not state.configuration.is_voter(target):
-        state.ignore("transfer to a node that cannot lead")
-        return
-    state.transfer_target = target
-    state.is_transfer_sent = False
-    state.transfer_deadline_ms = state.now_ms + state.settings.election_timeout_ms
-    peer = state.progress[target]
-    if peer.state is PROBE:
-        peer.is_paused = False
-    hand_over_if_ready(state)
-
-
-def _most_up_to_date_voter(state: RaftState) -> int:
-    voters = [peer for peer in state.peers if state.configuration.is_voter(peer.node_id)]
-    best = max(voters, key=lambda peer: (peer.match_index, -peer.node_id), default=None)
-    return best.node_id if best is not None else NO_LEADER
-
-
-def hand_over_if_ready(state: RaftState) -> None:
-    """Tell the target to campaign once it has our whole log."""
-    target = state.transfer_target
-    assert target, "no transfer is under way"
-    if state.is_transfer_sent or state.progress[target].match_index != state.log.last_index:
-        return
-    state.is_transfer_sent = True
-    state.send(target, TimeoutNow(state.term))
-
-
-def abort_transfer(state: RaftState) -> None:
-    """The target did not take over in time: lead on, and take proposals again."""
-    assert state.transfer_target, "no transfer is under way"
-    state.transfer_target = 0
-    state.is_transfer_sent = False
-    state.ignore("transfer given up")

@@ -143,6 +143,14 @@ class TimeoutNow:
     term: int
 
 
+@dataclass(slots=True)
+class RemovalNotice:
+    """You are no member of the configuration at ``index``, which is committed (§4.2.3)."""
+
+    term: int
+    index: int
+
+
 RaftMessage: TypeAlias = (
     VoteRequest
     | VoteReply
@@ -157,4 +165,5 @@ RaftMessage: TypeAlias = (
     | InstallChunk
     | InstallReply
     | TimeoutNow
+    | RemovalNotice
 )

@@ -18,10 +18,8 @@ Invariants:
 from __future__ import annotations
 
 from quorate.consensus.engine import ReadSnapshot, SnapshotRead, SnapshotSaved
-from quorate.consensus.entry import SnapshotChunk, SnapshotMeta
-from quorate.consensus.membership import Configuration
+from quorate.consensus.entry import WITHHELD_BODY, SnapshotChunk, SnapshotMeta
 from quorate.consensus.progress import SNAPSHOT, Progress
-from quorate.consensus.quorum import Quorum
 from quorate.consensus.raft import follower
 from quorate.consensus.raft.messages import InstallChunk, InstallReply
 from quorate.consensus.raft.state import IncomingSnapshot, Installing, RaftState, Role
@@ -70,6 +68,10 @@ def begin_sending(state: RaftState, peer: Progress) -> None:
 def _read_next(state: RaftState, peer: Progress) -> None:
     assert peer.snapshot is not None, "a snapshot is being sent"
     peer.snapshot_sent_ms = state.now_ms
+    if peer.is_witness:  # it keeps no data: the position and the configuration are all it needs
+        chunk = InstallChunk(state.term, peer.snapshot, 0, WITHHELD_BODY, is_last=True)
+        state.out.messages.append((peer.node_id, chunk))
+        return
     request = ReadSnapshot(
         peer.node_id, peer.snapshot, peer.snapshot_offset, state.settings.snapshot_chunk_bytes
     )
@@ -174,7 +176,7 @@ def on_durable(state: RaftState) -> None:
         _replace_log(state, meta)
     else:
         state.log.compact(meta.index)
-        state.forget_configurations_before(meta.index)
+        state.configurations.forget_before(meta.index)
         state.durable_index = max(state.durable_index, meta.index)
     state.snapshot = meta
     state.commit_index = state.delivered_index = meta.index
@@ -190,5 +192,4 @@ def _replace_log(state: RaftState, meta: SnapshotMeta) -> None:
     state.handed_index = state.durable_index = meta.index
     for step in state.unconfirmed:
         step[1] = meta.index
-    state.configurations = [(meta.index, Configuration.decode(meta.configuration))]
-    state.quorum = Quorum(state.configuration)
+    state.restart_configurations(meta)

@@ -23,7 +23,14 @@ from collections.abc import Hashable
 from dataclasses import dataclass
 from enum import Enum
 
-from quorate.consensus.engine import NO_LEADER, Draw, Effects, Leadership, RoleChange
+from quorate.consensus.engine import (
+    NO_LEADER,
+    ConfigurationInForce,
+    Draw,
+    Effects,
+    Leadership,
+    RoleChange,
+)
 from quorate.consensus.entry import (
     Entry,
     EntryKind,
@@ -32,12 +39,14 @@ from quorate.consensus.entry import (
     SnapshotChunk,
     SnapshotMeta,
 )
-from quorate.consensus.log import Log
+from quorate.consensus.log import Log, agrees_with_snapshot
 from quorate.consensus.membership import Configuration
 from quorate.consensus.progress import Progress
 from quorate.consensus.quorum import Quorum
 from quorate.consensus.raft.codec import decode_hard_state, encode_hard_state
+from quorate.consensus.raft.configurations import Configurations
 from quorate.consensus.raft.messages import Append, RaftMessage, ReadReply
+from quorate.consensus.raft.under_way import ChangeUnderWay, HandOver
 from quorate.consensus.registry import EngineSettings
 from quorate.errors import CorruptData, InvariantBroken
 
@@ -51,6 +60,7 @@ ROLE_CHANGES = (
     ("follower", "no majority answers"),
     ("follower", "another node has a newer epoch"),
     ("follower", "leadership handed over"),
+    ("follower", "removed from the cluster"),
 )
 """Counted from 0: a counter that appears with its first event hides that event from a rate."""
 
@@ -127,8 +137,9 @@ class RaftState:
         self.snapshot: SnapshotMeta | None = None  # the newest durable snapshot here
 
         # Configurations in the log: (index, configuration), the first one is the base.
-        self.configurations: list[tuple[int, Configuration]] = [(0, configuration)]
+        self.configurations = Configurations([(0, configuration)])
         self.quorum = Quorum(configuration)
+        self.removed_index = 0  # a committed configuration without us, as others told us
 
         self._init_elections(now_ms)
         self._init_following()
@@ -191,6 +202,8 @@ class RaftState:
         self.transfer_target = 0
         self.transfer_deadline_ms = 0
         self.is_transfer_sent = False
+        self.change = ChangeUnderWay()
+        self.hand_over = HandOver()
 
     def _recover(self, recovered: Recovered) -> None:
         """Take over what the disk held; a snapshot's index is committed and applied."""
@@ -210,7 +223,7 @@ class RaftState:
             base = self.configurations
             base[0] = (meta.index, Configuration.decode(meta.configuration))
             self.commit_index = self.delivered_index = meta.index
-            if not _agrees_with_snapshot(entries, meta):
+            if not agrees_with_snapshot(entries, meta):
                 entries = []  # stopped between storing a snapshot and dropping what it replaces
             if not entries or entries[0].index == meta.index + 1:
                 self.log.reset(meta.index, meta.epoch)
@@ -239,12 +252,14 @@ class RaftState:
         """The configuration in force: the latest in the log."""
         return self.configurations[-1][1]
 
+    @property
+    def is_told_removed(self) -> bool:
+        """Whether others know a later configuration, committed, that has no place for us."""
+        return self.removed_index > self.configurations[-1][0]
+
     def configuration_at(self, index: int) -> Configuration:
         """The configuration in force at ``index``."""
-        for since, configuration in reversed(self.configurations):
-            if since <= index:
-                return configuration
-        return self.configurations[0][1]
+        return self.configurations.at(index)[1]
 
     @property
     def is_hard_durable(self) -> bool:
@@ -312,7 +327,7 @@ class RaftState:
         """
         assert term >= self.term, "terms never fall"
         was_leader = self.role is Role.LEADER
-        if was_leader and self.is_transfer_sent and term > self.term:
+        if was_leader and self.transfer_target and self.is_transfer_sent and term > self.term:
             cause = "leadership handed over"
         if term > self.term:
             self.set_vote(term, 0)
@@ -345,7 +360,9 @@ class RaftState:
         self.is_announce_due = False
         self.is_term_committed = False
         self.transfer_target = 0
-        self.is_transfer_sent = False
+        self.out.membership += self.change.lost()
+        self.change = ChangeUnderWay()
+        self.hand_over = HandOver()
         waiting = self.reads_waiting
         for _, _, readers in self.read_rounds:
             waiting.extend(readers)
@@ -399,15 +416,25 @@ class RaftState:
         self.durable_index = min(self.durable_index, end)
         for step in self.unconfirmed:
             step[1] = min(step[1], end)
-        while self.configurations[-1][0] > end:
-            self.configurations.pop()
-            self.quorum = Quorum(self.configuration)
-        assert self.configurations, "the base configuration is never rolled back"
+        if self.configurations.roll_back(end):
+            self._act_on_configuration()
 
     def _adopt(self, index: int, configuration: Configuration) -> None:
         """The latest configuration in the log counts, committed or not."""
         assert index > self.configurations[-1][0], "configurations come in log order"
         self.configurations.append((index, configuration))
+        self._act_on_configuration()
+
+    def restart_configurations(self, meta: SnapshotMeta) -> None:
+        """A snapshot replaces the log, and with it all configurations that it held (§7)."""
+        self.configurations[:] = [(meta.index, Configuration.decode(meta.configuration))]
+        self._act_on_configuration()
+
+    def _act_on_configuration(self) -> None:
+        """Another configuration is in force now: count by it, and tell the driver."""
+        index, configuration = self.configurations[-1]
+        if configuration != self.quorum.configuration:
+            self.out.configuration = ConfigurationInForce(index, configuration)
         self.quorum = Quorum(configuration)
 
     def compact(self, to: int) -> None:
@@ -415,13 +442,7 @@ class RaftState:
         assert to <= self.delivered_index, "only what was delivered may be forgotten"
         if self.log.compact(to):
             self.compact_to = to
-            self.forget_configurations_before(to)
-
-    def forget_configurations_before(self, index: int) -> None:
-        """Keep one configuration at or before ``index`` as the base of the others."""
-        configurations = self.configurations
-        while len(configurations) > 1 and configurations[1][0] <= index:
-            del configurations[0]
+            self.configurations.forget_before(to)
 
     # ---- effects -------------------------------------------------------------------------------
 
@@ -485,6 +506,8 @@ class RaftState:
             or out.read_snapshot
             or out.committed
             or out.leadership
+            or out.configuration
+            or out.membership
             or out.install
             or out.persist
             or out.role_changes
@@ -501,13 +524,3 @@ class RaftState:
             or told.epoch != self.term
         ):
             self.announced = self.out.leadership = Leadership(self.term, self.leader, established)
-
-
-def _agrees_with_snapshot(entries: list[Entry], meta: SnapshotMeta) -> bool:
-    """Whether the log found beside a snapshot continues it (Raft Fig. 13 rules 6 and 7)."""
-    if not entries or entries[-1].index < meta.index:
-        return False
-    offset = meta.index - entries[0].index
-    if offset < 0:
-        return entries[0].index == meta.index + 1
-    return entries[offset].epoch == meta.epoch

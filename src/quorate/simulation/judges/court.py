@@ -5,6 +5,7 @@ from __future__ import annotations
 from quorate.simulation.judges.application import ApplicationJudge
 from quorate.simulation.judges.durability import DurabilityJudge
 from quorate.simulation.judges.engine import EngineJudge
+from quorate.simulation.judges.membership import MembershipJudge
 from quorate.simulation.properties import safety
 
 
@@ -43,7 +44,8 @@ class Court:
     """The judges that sit over one cluster, whatever it is used for."""
 
     def __init__(self) -> None:
-        self.engine = EngineJudge()
         self.durability = DurabilityJudge()
+        self.membership = MembershipJudge(self.durability)
+        self.engine = EngineJudge(self.membership)
         self.application = ApplicationJudge()
         self.conduct = ConductJudge()

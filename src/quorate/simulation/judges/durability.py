@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from quorate.consensus.entry import Persist, Recovered
+from quorate.consensus.entry import Entry, Persist, Recovered
 from quorate.simulation.ambush import PROMISED
 from quorate.simulation.judges.logs import ShadowLog
 from quorate.simulation.properties import safety
@@ -46,6 +46,7 @@ class DurabilityJudge:
     def __init__(self) -> None:
         self.on_moment: Callable[[str, int], None] = lambda _moment, _node: None
         self._lives: dict[int, _Life] = {}
+        self._forgotten: set[int] = set()
 
     def on_start(self, node_id: int, recovered: Recovered) -> None:
         """A node starts with this."""
@@ -64,9 +65,21 @@ class DurabilityJudge:
         if self._lives[node_id].confirm(sequence):
             self.on_moment(PROMISED, node_id)
 
+    def has(self, node_id: int, entry: Entry) -> bool:
+        """Whether a node was told that this entry, or a snapshot of it, is durable.
+
+        A node whose disk was lost on purpose may have had it.
+        """
+        life = self._lives.get(node_id)
+        if life is None or entry.index <= life.log.base:
+            return life is not None or node_id in self._forgotten
+        mark = life.log.at(entry.index)
+        return node_id in self._forgotten or (mark is not None and mark[0] == entry.epoch)
+
     def forget(self, node_id: int) -> None:
         """The disk was replaced on purpose: no promise is left."""
         self._lives.pop(node_id, None)
+        self._forgotten.add(node_id)
 
     @safety("Raft §5.6")
     def votes_survive(self, node_id: int, before: _Life, recovered: Recovered) -> str | None:

@@ -33,7 +33,14 @@ from quorate.consensus.engine import (
 from quorate.consensus.entry import Entry, EntryKind, Persist, Recovered, SnapshotMeta
 from quorate.consensus.membership import Configuration
 from quorate.simulation.ambush import ASKS, COMMITS, ELECTED, INSTALLS, PROMISES, SAVES
-from quorate.simulation.judges.logs import UNKNOWN_EPOCH, Fingerprint, ShadowLog, fingerprint
+from quorate.simulation.judges.logs import (
+    UNKNOWN_EPOCH,
+    Fingerprint,
+    ShadowLog,
+    fingerprint,
+    is_same,
+)
+from quorate.simulation.judges.membership import MembershipJudge
 from quorate.simulation.properties import safety
 
 FIG_3 = "Raft Fig. 3"
@@ -60,7 +67,8 @@ class EngineJudge:
         on_moment: hears what a node has come to, as ``on_moment(moment, node)``.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, membership: MembershipJudge | None = None) -> None:
+        self.membership = membership
         self.on_moment: Callable[[str, int], None] = lambda _moment, _node: None
         self.leaders: dict[int, int] = {}  # epoch -> node
         self.delivered: dict[int, Fingerprint] = {}  # index -> entry
@@ -75,6 +83,8 @@ class EngineJudge:
     def observe(self, node_id: int, engine: Engine, recovered: Recovered) -> ObservedEngine:
         """Wrap a node's engine (again after each restart)."""
         self.logs[node_id] = ShadowLog(recovered)
+        if self.membership is not None:
+            self.membership.on_start(node_id, recovered, engine.configuration())
         delivered = recovered.snapshot.index if recovered.snapshot is not None else 0
         return ObservedEngine(node_id, engine, self, delivered)
 
@@ -166,7 +176,7 @@ class EngineJudge:
             return f"node {node_id} appends index {entry.index} after {log.last}"
         before = log.epoch_before(entry.index)
         known, known_before = self.entries.setdefault((entry.index, entry.epoch), (mark, before))
-        if known != mark:
+        if not is_same(known, mark):
             return (
                 f"node {node_id}: entry {entry.index} of epoch {entry.epoch} is not the known one"
             )
@@ -193,7 +203,7 @@ class EngineJudge:
             return f"node {node_id} delivers {entry.index} after {previous}"
         mark = fingerprint(entry)
         known = self.delivered.setdefault(entry.index, mark)
-        if known == mark:
+        if is_same(known, mark):
             return None
         return f"node {node_id} delivers {mark} at {entry.index}, where another delivered {known}"
 
@@ -201,7 +211,8 @@ class EngineJudge:
     def delivered_entries_stay(self, node_id: int, index: int, log: ShadowLog) -> str | None:
         """No node deletes an entry that any node delivered."""
         covered = self.delivered.get(index)
-        if covered is not None and log.at(index) == covered:
+        held = log.at(index)
+        if covered is not None and held is not None and is_same(held, covered):
             return f"node {node_id} truncates from {index}, which was delivered"
         return None
 
@@ -270,7 +281,7 @@ class ObservedEngine:
         self._delivered = delivered
         self._leads = False
         self._established = False
-        self._epoch = 0
+        self._epoch = self._delivered_epoch = 0
         # without a detour, because these are called for every message
         self.is_quiet: Callable[[], bool] = engine.is_quiet
         self.encode: Callable[[Message], bytes] = engine.encode
@@ -299,9 +310,12 @@ class ObservedEngine:
         if effects.committed:
             epoch = self._epoch if news is None else news.epoch
             self._delivered = judge.on_committed(node_id, effects.committed, self._delivered, epoch)
+            self._delivered_epoch = effects.committed[-1].epoch
         if news is not None:
             judge.on_leadership(node_id, news)
             self._established, self._epoch = news.established, news.epoch
+        if judge.membership is not None:
+            judge.membership.on_turn(node_id, effects, self._delivered, self._delivered_epoch)
         return effects
 
     def snapshot_meta(self, index: int) -> SnapshotMeta:

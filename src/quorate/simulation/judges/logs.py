@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TypeAlias
 from zlib import crc32
 
-from quorate.consensus.entry import Entry, Persist, Recovered, SnapshotMeta
+from quorate.consensus.entry import Entry, EntryKind, Persist, Recovered, SnapshotMeta
 
 Fingerprint: TypeAlias = tuple[int, int, int]
 """(epoch, kind, checksum) of an entry."""
@@ -20,6 +20,13 @@ UNKNOWN_EPOCH = -1
 def fingerprint(entry: Entry) -> Fingerprint:
     """Reduce an entry to what two equal entries share."""
     return (entry.epoch, entry.kind, crc32(entry.payload))
+
+
+def is_same(one: Fingerprint, other: Fingerprint) -> bool:
+    """Whether two nodes hold the same entry; a witness holds a batch without its payload."""
+    if EntryKind.WITHHELD in (one[1], other[1]):
+        return one[0] == other[0] and {one[1], other[1]} <= {EntryKind.WITHHELD, EntryKind.BATCH}
+    return one == other
 
 
 class ShadowLog:

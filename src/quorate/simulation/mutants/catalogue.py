@@ -16,6 +16,7 @@ from quorate.simulation.mutants import (
     disks,
     elections,
     logs,
+    membership,
     reads,
     replicas,
     sessions,
@@ -32,6 +33,7 @@ GROUPS: tuple[Group, ...] = (
     replicas.GROUP,
     disks.GROUP,
     sessions.GROUP,
+    membership.GROUP,
 )
 _MUTANTS = {mutant.name: mutant for group in GROUPS for mutant in group.mutants}
 assert len(_MUTANTS) == sum(len(group.mutants) for group in GROUPS), "two mutants share a name"

@@ -22,7 +22,7 @@ from inspect import getattr_static
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
-from quorate.simulation.plan import Wishes
+from quorate.simulation.plan import KINDS, MEMBERSHIP, Wishes
 
 _ABSENT = object()
 
@@ -81,8 +81,8 @@ class Mutant(NamedTuple):
         source: where it comes from.
         patch: takes it out.
         workload: what its runs run; nothing else can show it, or shows it sooner.
-        faults: kinds that its runs draw from; None: all. Given where the events that must meet
-            are rare, and the mutant's entry says which.
+        faults: kinds that its runs draw from; None: all but changes of members. Given where the
+            events that must meet are rare, and the mutant's entry says which.
         clients: how many act at the same time.
     """
 
@@ -96,9 +96,8 @@ class Mutant(NamedTuple):
 
     def wishes(self, duration_us: int) -> Wishes:
         """What its runs are like."""
-        return Wishes(
-            self.workload, clients=self.clients, duration_us=duration_us, faults=self.faults
-        )
+        faults = self.faults or tuple(kind for kind in KINDS if kind != MEMBERSHIP)
+        return Wishes(self.workload, clients=self.clients, duration_us=duration_us, faults=faults)
 
     @contextmanager
     def applied(self) -> Iterator[None]:
@@ -114,12 +113,16 @@ class Group:
     Attributes:
         title: the subject, for reports.
         workload: what their runs run.
+        faults: what their runs draw from, unless a mutant says otherwise.
         mutants: what was registered.
     """
 
-    def __init__(self, title: str, workload: str = "cells") -> None:
+    def __init__(
+        self, title: str, workload: str = "cells", faults: tuple[str, ...] | None = None
+    ) -> None:
         self.title = title
         self.workload = workload
+        self.faults = faults
         self.mutants: list[Mutant] = []
 
     def mutant(
@@ -131,9 +134,8 @@ class Group:
             removes = " ".join((patch.__doc__ or "").split())
             assert removes, f"{patch.__name__} does not say which rule it removes"
             name = patch.__name__.replace("_", "-")
-            self.mutants.append(
-                Mutant(name, removes, source, patch, self.workload, faults, clients)
-            )
+            kinds = faults or self.faults
+            self.mutants.append(Mutant(name, removes, source, patch, self.workload, kinds, clients))
             return patch
 
         return register

@@ -178,7 +178,7 @@ class CellsWorkload(ReplicaWorkload):
     def judge_history(self, history: History) -> None:
         """Check linearizability, with a last read of every key on every node."""
         operations, position = list(history.operations), self._positions
-        for host in self._cluster.living():
+        for host in self._cluster.members():
             machine = host.core.machine.inner
             for key in KEYS:
                 process = f"last read on node {host.node_id}"

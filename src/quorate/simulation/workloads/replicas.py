@@ -33,6 +33,7 @@ from quorate.storage.store import Store
 
 PATIENCE_US = 4_000_000
 MOVE_US = 20_000
+CATCH_UP_PATIENCE_MS = 4_000
 Ticket = tuple[int, int, int]
 """(node, life, batch number) of something submitted."""
 
@@ -128,6 +129,7 @@ class ReplicaWorkload:
         self._world, self._cluster, self._court = stage.world, stage.cluster, stage.court
         scenario, settings = stage.scenario, stage.scenario.settings
         self._dice = stage.world.dice("clients")
+        self._nodes = scenario.nodes
         self._configuration = Configuration.of(range(1, scenario.nodes + 1))
         self._clients = [
             Client(number, number % scenario.nodes + 1) for number in range(scenario.clients + 1)
@@ -140,6 +142,7 @@ class ReplicaWorkload:
             inflight_messages_max=8,
             snapshot_chunk_bytes=300,
             log_keep_entries=settings.log_keep_entries,
+            catch_up_patience_ms=CATCH_UP_PATIENCE_MS,
             announce_at_once=bool(settings.announce_at_once),
         )
         self._replica_settings = ReplicaSettings(
@@ -161,7 +164,7 @@ class ReplicaWorkload:
             engine=make_engine(
                 "raft",
                 node_id=host.node_id,
-                configuration=self._configuration,
+                configuration=self._bootstrap(host.node_id),
                 recovered=recovered,
                 settings=self._engine_settings,
                 draw=host.dice.draw,
@@ -173,6 +176,10 @@ class ReplicaWorkload:
         if recovered.snapshot is not None:
             replica.restore(recovered.snapshot, store.open_snapshot(recovered.snapshot))
         return replica
+
+    def _bootstrap(self, node: int) -> Configuration:
+        """What a node is told at its first start: a spare knows of no configuration."""
+        return self._configuration if node <= self._nodes else Configuration(())
 
     # ---- clients -------------------------------------------------------------------------------
 
@@ -304,19 +311,21 @@ class ReplicaWorkload:
         """Nothing to do: clients finish what they began."""
 
     def _cores(self) -> list[Any]:
-        return [host.core for host in self._cluster.living()]
+        return [host.core for host in self._cluster.members()]
 
     def is_settled(self) -> bool:
         """Whether somebody leads, all replicas are equal, and nothing is unanswered."""
         cores = self._cores()
+        ids = {core.node_id for core in cores}
         leading = [core for core in cores if core.leadership.established]
         return (
             len(leading) == 1
             and {core.applied_index for core in cores}
             == {leading[0].statistics().engine.last_index}
             and len({core.machine.digest() for core in cores}) == 1
-            and not self._waiting
-            and not self._barriers
+            and not leading[0].engine.configuration().is_changing
+            and not any(ticket[0] in ids for ticket in self._waiting)
+            and not any(call.node in ids for call in self._barriers.values())
         )
 
     def judge(self) -> None:

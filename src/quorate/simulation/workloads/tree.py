@@ -34,6 +34,7 @@ from quorate.simulation.judges.tree_log import ObservedServer, TreeLog
 from quorate.simulation.properties import liveness, safety
 from quorate.simulation.scenario import Scenario, Step
 from quorate.simulation.sessions import SimulatedSession
+from quorate.simulation.workloads.replicas import CATCH_UP_PATIENCE_MS
 from quorate.simulation.workloads.tree_history import history_of
 from quorate.simulation.workloads.tree_plan import draw_steps
 from quorate.simulation.workloads.tree_words import READS, Conduct, parse_step
@@ -78,6 +79,7 @@ class TreeWorkload:
         """Get ready."""
         self._world, self._cluster, self._court = stage.world, stage.cluster, stage.court
         scenario = stage.scenario
+        self._nodes = scenario.nodes
         self._configuration = Configuration.of(range(1, scenario.nodes + 1))
         self._settings = _settings(scenario)
         self.log = TreeLog()
@@ -101,7 +103,7 @@ class TreeWorkload:
             store,
             recovered,
             make_engine,
-            configuration=self._configuration,
+            configuration=self._configuration if host.node_id <= self._nodes else Configuration(()),
             settings=self._settings,
             court=self._court,
             make=partial(ObservedServer, log=self.log),
@@ -137,7 +139,7 @@ class TreeWorkload:
         """Nothing to do: clients finish what they began and keep their sessions."""
 
     def _servers(self) -> list[CoordinationServer]:
-        return [host.core for host in self._cluster.living()]
+        return [host.core for host in self._cluster.members()]
 
     def _trees(self) -> list[tuple[int, Tree]]:
         return [(server.node_id, server.service.tree) for server in self._servers()]
@@ -154,6 +156,7 @@ class TreeWorkload:
             and len({server.replica.applied_index for server in servers}) == 1
             and len({server.service.digest() for server in servers}) == 1
             and any(server.replica.leadership.established for server in servers)
+            and not any(server.configuration().is_changing for server in servers)
             and not any(self._lost_watches())
         )
 
@@ -312,6 +315,7 @@ def _settings(scenario: Scenario) -> ServerSettings:
             inflight_messages_max=8,
             snapshot_chunk_bytes=600,
             log_keep_entries=settings.log_keep_entries,
+            catch_up_patience_ms=CATCH_UP_PATIENCE_MS,
             announce_at_once=bool(settings.announce_at_once),
         ),
         replica=ReplicaSettings(

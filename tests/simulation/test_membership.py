@@ -1,0 +1,71 @@
+"""RA-5, RF-4: members come and go in whole clusters, under load and under faults."""
+
+from dataclasses import replace
+
+import pytest
+
+from quorate.simulation.actions import Action
+from quorate.simulation.plan import Wishes, draw_scenario
+from quorate.simulation.properties import Violation
+from quorate.simulation.run import Run
+from quorate.simulation.workloads.catalogue import workload_named
+
+SECOND = 1_000_000
+SEEDS = 18
+GROUP = 3
+WISHES = Wishes(duration_us=15 * SECOND, faults=("membership", "crash", "partition", "unrest"))
+
+
+def calm_scenario(workload, *actions):
+    """Three nodes and three spare machines, clients at work, and nothing else but ``actions``."""
+    wishes = Wishes(workload=workload, nodes=3, duration_us=12 * SECOND, faults=())
+    return replace(draw_scenario(1, wishes, workload_named), spares=3, actions=actions)
+
+
+@pytest.mark.parametrize("workload", ["cells", "tree"])
+def test_ra_5_three_of_three_are_replaced_one_at_a_time_under_load(workload):
+    """No acknowledged write is lost, nobody else has to lead than who must, and 4, 5, 6 remain."""
+    actions = [
+        Action((2 + 3 * number) * SECOND, "replace-members", ((old,), (new,)))
+        for number, (old, new) in enumerate(((1, 4), (2, 5), (3, 6)))
+    ]
+    run = Run(calm_scenario(workload, *actions))
+    outcome = run.run()
+    members = [run.court.membership.in_force(node) for node in (4, 5, 6)]
+    assert [(each.voters, each.members) for each in members] == [((4, 5, 6), (4, 5, 6))] * 3
+    assert outcome.elections <= 4, "the first leader, and one for each that was removed"
+    assert outcome.figures["acknowledged"] > 30
+
+
+def test_ra_5_all_three_are_replaced_at_once_and_come_back():
+    """There and back again, by two joint configurations that have no member in common."""
+    there = Action(2 * SECOND, "replace-members", ((1, 2, 3), (4, 5, 6)))
+    back = Action(6 * SECOND, "replace-members", ((4, 5, 6), (1, 2, 3)))
+    run = Run(calm_scenario("cells", there, back))
+    outcome = run.run()
+    assert run.court.membership.in_force(1).members == (1, 2, 3)
+    assert outcome.changes == 3, "the bootstrap configuration, and two changes"
+
+
+@pytest.mark.parametrize("first", range(0, SEEDS, GROUP))
+def test_rf_4_members_change_under_faults(first):
+    """Every seed keeps all properties while members change, and the last change is completed."""
+    changes = 0
+    for seed in range(first, first + GROUP):
+        scenario = draw_scenario(seed, replace(WISHES), workload_named)
+        try:
+            changes += Run(scenario).run().changes
+        except Violation as error:
+            raise AssertionError(f"seed {seed}, {scenario.summary()}: {error}") from error
+    assert changes >= GROUP
+
+
+def test_changes_of_members_leave_the_other_draws_alone():
+    """A seed's other faults and clients are the same with and without them."""
+    others = ("crash", "partition", "links", "disk")
+    for seed in range(20):
+        without = draw_scenario(seed, Wishes(faults=others), workload_named)
+        with_them = draw_scenario(seed, Wishes(faults=(*others, "membership")), workload_named)
+        kept = [action for action in with_them.actions if action in without.actions]
+        assert kept == list(without.actions)
+        assert with_them.steps == without.steps
