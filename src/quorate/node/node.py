@@ -115,14 +115,7 @@ class Node:
             store, post, server, driver.wake, self._disk_failed, measures
         )
         self._manager = ServiceManager(os.environ, os.getpid())
-        self._watch = Watch(
-            health=server.health,
-            measures=measures,
-            disk=self._disk_watch,
-            manager=self._manager,
-            log=log,
-            late_ms=settings.election_timeout_ms // 2,
-        )
+        self._watch = self._make_watch()
         own = make_hello(settings, store, beginning)
         self._desk = ClusterDesk(
             server=server,
@@ -158,6 +151,16 @@ class Node:
             snapshots=self._snapshots,
             store=store,
             membership=self._members,
+        )
+
+    def _make_watch(self) -> Watch:
+        return Watch(
+            health=self._server.health,
+            measures=self._measures,
+            disk=self._disk_watch,
+            manager=self._manager,
+            log=self._log,
+            late_ms=self._settings.election_timeout_ms // 2,
         )
 
     async def run(self) -> int:
