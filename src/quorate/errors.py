@@ -15,6 +15,7 @@ The branch answers the question that callers of a distributed system ask first: 
     ├── StorageError               this node cannot trust or use its disk; it stops
     │   ├── DiskFailed             a write or fsync failed; what was in flight is unknown
     │   ├── CorruptData            a checksum is wrong where a torn write cannot explain it
+    │   │   └── UnknownFormat      written by another version of quorate; not damaged
     │   └── WrongDirectory         foreign, copied or wiped data directory
     └── InvariantBroken            our bug: the node stops rather than give a wrong answer
 
@@ -105,6 +106,10 @@ class CorruptData(StorageError):
         super().__init__(f"{path} is damaged at byte {offset}: {reason}")
         self.path = path
         self.offset = offset
+
+
+class UnknownFormat(CorruptData):
+    """A file in a format that this version does not know. It is whole: never repair it."""
 
 
 class WrongDirectory(StorageError):

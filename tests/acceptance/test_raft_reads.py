@@ -1,7 +1,7 @@
 """RA-8: a linearizable read is never stale, and a leader that was cut off answers none.
 
-There is one kind of linearizable read: ReadIndex (dissertation §6.4). Reads under a lease do not
-exist, so the part of RA-8 about clock drift has nothing to show.
+ReadIndex (dissertation §6.4), which needs no clocks. Reads by lease and their drift bound have a
+file of their own, ``test_raft_leases.py``.
 """
 
 from __future__ import annotations

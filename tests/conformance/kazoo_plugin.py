@@ -4,11 +4,10 @@ kazoo 2.11.0 ships its tests in the wheel. Its harness (``kazoo.testing.common``
 ``zoo.cfg`` and starts a JVM; this plugin replaces those few methods by "run the launcher command
 with ``ZKC_*`` variables" (contract: ``tests/conformance/README.md``). No test of kazoo is changed.
 
-Three things make it fast enough to run on every push:
+Two things make it fast enough to run on every push:
 
 * one cluster per pytest worker lives through all test classes (each test has its own chroot);
-* starting waits until every server answers ``srvr``, instead of a fixed sleep;
-* no certificate authority is made: nothing here speaks TLS.
+* starting waits until every server answers ``srvr``, instead of a fixed sleep.
 
 Only the tests named in the file ``KAZOO_SUITE_EXPECTED`` run, and one JSON line per outcome is
 appended to the file ``KAZOO_SUITE_REPORT``, so that even a killed run leaves what it learnt.
@@ -36,6 +35,7 @@ os.environ.setdefault("ZOOKEEPER_VERSION", "3.8.0")
 os.environ.setdefault("ZOOKEEPER_PATH", "unused: servers come from the launcher")
 
 from kazoo.testing import common, harness
+from OpenSSL import crypto
 
 START_SECONDS_MAX = 60.0
 STOP_SECONDS_MAX = 15.0
@@ -116,12 +116,35 @@ def launcher_environment(info: Any, peers: list[Any], directory: str) -> dict[st
     }
 
 
+def tls_environment(info: Any, certificates: dict[str, Any], directory: Path) -> dict[str, str]:
+    """The variables for TLS: kazoo's harness made certificates, servers want them as PEM files."""
+    made = {
+        "ZKC_TLS_CA": ("ca.pem", certificates["ca_cert_pem"]),
+        "ZKC_TLS_CERT": (
+            "server.pem",
+            crypto.dump_certificate(crypto.FILETYPE_PEM, certificates["server_cert"]),
+        ),
+        "ZKC_TLS_KEY": (
+            "server-key.pem",
+            crypto.dump_privatekey(crypto.FILETYPE_PEM, certificates["server_key"]),
+        ),
+    }
+    variables = {"ZKC_SECURE_PORT": str(info.secure_client_port)}
+    for variable, (name, pem) in made.items():
+        path = directory / name
+        path.touch(mode=0o600)
+        path.write_bytes(pem)
+        variables[variable] = str(path)
+    return variables
+
+
 def run_server(self: Any) -> None:
     if self.running:
         return
     directory = Path(self.working_path)
     directory.mkdir(parents=True, exist_ok=True)
     environment = launcher_environment(self.server_info, list(self.peers), str(directory))
+    environment |= tls_environment(self.server_info, self.ssl_configuration, directory)
     with (directory / "zookeeper.log").open("ab") as log:
         # Not a session of its own: whoever kills this run's process group leaves no server behind.
         self.process = subprocess.Popen(
@@ -178,17 +201,12 @@ def start_cluster(self: Any) -> None:
         time.sleep(0.05)
 
 
-def no_certificates(self: Any) -> None:
-    self._ssl_configuration = {}
-
-
 def pytest_configure(config: pytest.Config) -> None:
     """Put our methods in place of kazoo's, before any test module is imported."""
     common.ManagedZooKeeper.run = run_server
     common.ManagedZooKeeper.stop = stop_server
     common.ManagedZooKeeper.destroy = destroy_server
     common.ZookeeperCluster.start = start_cluster
-    common.ZookeeperCluster.perform_ssl_certs_generation = no_certificates
     harness.KazooTestCase.tearDownClass = classmethod(lambda cls: None)  # keep the cluster
     size = os.environ.setdefault("ZOOKEEPER_CLUSTER_SIZE", "3")
     base = free_port_base(int(size) * PORTS_PER_SERVER)

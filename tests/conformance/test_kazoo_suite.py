@@ -72,4 +72,4 @@ def test_the_list_of_expected_tests_is_sorted_and_keeps_the_restart_tests() -> N
     expected = read_expected()
     assert expected == sorted(set(expected))
     assert len([name for name in expected if "test_request_queuing_" in name]) == 6
-    assert len(expected) == 481
+    assert len(expected) == 482

@@ -26,6 +26,8 @@ PAGES = (
     "ARCHITECTURE.md",
     "CONTRIBUTING.md",
     "docs/operations.md",
+    "docs/security.md",
+    "docs/compatibility.md",
     "examples/README.md",
 )
 BLOCK_SECONDS_MAX = 60
@@ -139,3 +141,16 @@ def test_settings_on_the_operations_page_are_accepted(tmp_path: Path) -> None:
     settings = load_settings({}, {}, path)
     assert settings.node_id == 1
     assert len(settings.cluster) == 3
+
+
+def test_settings_of_the_security_page_are_accepted(tmp_path: Path) -> None:
+    """The TOML file that docs/security.md shows is one that a node takes."""
+    from quorate.node.sources import load_settings
+
+    text = (ROOT / "docs" / "security.md").read_text(encoding="utf-8")
+    (shown,) = blocks(text, "toml")
+    path = tmp_path / "quorate.toml"
+    path.write_text(shown)
+    tls = load_settings({"id": "1", "data": str(tmp_path)}, {}, path).tls
+    assert tls.peer_tls == "require"
+    assert tls.client_tls == "mutual"

@@ -274,7 +274,9 @@ def keeps_a_log_that_disagrees_with_the_snapshot(patch: pytest.MonkeyPatch) -> N
     patch.setattr(
         snapshots,
         "SnapshotChunk",
-        lambda meta, offset, data, last, discard: chunk(meta, offset, data, last, False),
+        lambda meta, offset, data, last, discard, *rest: chunk(
+            meta, offset, data, last, False, *rest
+        ),
     )
     on_durable = snapshots.on_durable
 

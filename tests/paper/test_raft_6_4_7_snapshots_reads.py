@@ -92,6 +92,93 @@ def test_7_a_piece_that_does_not_follow_is_answered_with_the_place_to_go_on() ->
         assert [letter.message for letter in cluster.network] == [reply]
 
 
+def test_ra_6_7_pieces_of_another_snapshot_of_the_same_index_start_over() -> None:
+    """RA-6, §7: the same index is not the same bytes; without identity, only one leader's are."""
+    cluster = RaftCluster(3)
+    meta = SnapshotMeta(9, 1, cluster.configuration.encode())
+    story = (
+        (1, 0, b"one", 2),
+        (1, 2, b"one", 4),
+        (1, 4, b"two", 0),
+        (1, 0, b"two", 2),
+        (2, 2, b"two", 4),  # the next leader has the same one: go on
+        (2, 0, b"", 2),
+        (3, 2, b"", 0),  # who knows what this leader has
+    )
+    for term, offset, identity, answer in story:
+        cluster.network.clear()
+        chunk = InstallChunk(term, meta, offset, b"xx", is_last=False, identity=identity)
+        cluster.step(3, Received(1 + term % 2, chunk))
+        reply = InstallReply(term, 9, answer, is_done=False)
+        assert [letter.message for letter in cluster.network] == [reply]
+
+
+def test_ra_6_7_a_receiver_that_restarts_asks_only_for_what_is_missing() -> None:
+    """RA-6, §7: no piece that is durable there travels again, but for the first that finds out."""
+    cluster = behind()
+    cluster.tell_opened(1, 3)
+    while cluster.nodes[3].disk.incoming == b"":
+        cluster.deliver_one()
+    cluster.crash(3)
+    cluster.start(3)
+    cluster.network.clear()
+    cluster.tell_opened(1, 3)
+    cluster.delivered.clear()
+    cluster.settle()
+    offsets = [m.offset for m in cluster.delivered if isinstance(m, InstallChunk)]
+    assert offsets == [0, 8]
+    assert cluster.nodes[3].applied == ["a", "b", "c"]
+
+
+def test_ra_6_7_an_answer_that_fits_no_piece_does_not_stop_the_transfer() -> None:
+    """RA-6: asked for a place beyond the end, the leader finds nothing there and begins again."""
+    cluster = behind()
+    cluster.tell_opened(1, 3)
+    while not isinstance(cluster.network[-1].message, InstallChunk):
+        cluster.deliver_one()
+    index = cluster.nodes[1].state.snapshot.index
+    cluster.network.clear()
+    cluster.step(1, Received(3, InstallReply(1, index, 10_000, is_done=False)))
+    cluster.run(2_000)
+    assert cluster.nodes[3].applied == ["a", "b", "c"]
+
+
+def test_ra_6_7_a_leader_sends_snapshots_no_faster_than_it_may() -> None:
+    """RA-6: the pieces of a second are bounded; who leads then starts with a tenth of that."""
+    settings = EngineSettings(
+        snapshot_chunk_bytes=1, log_keep_entries=0, snapshot_send_bytes_per_second=40
+    )
+    cluster = behind(settings)
+    cluster.tell_opened(1, 3)
+    cluster.delivered.clear()
+    counts = []
+    for _ in range(6):
+        cluster.run(50)
+        counts.append(len({m.offset for m in cluster.delivered if isinstance(m, InstallChunk)}))
+    assert counts == [7, 9, 11, 13, 15, 15]
+    assert cluster.nodes[3].applied == ["a", "b", "c"]
+
+
+def test_ra_6_7_a_rate_so_low_that_it_looks_like_silence_does_not_begin_again() -> None:
+    """RA-6: a member that waits for its next piece is not silent, however long it waits."""
+    settings = EngineSettings(
+        snapshot_chunk_bytes=2, log_keep_entries=0, snapshot_send_bytes_per_second=2
+    )
+    cluster = behind(settings)
+    cluster.tell_opened(1, 3)
+    cluster.run(2_500)
+    have = len(cluster.nodes[3].disk.incoming)
+    assert 4 <= have < 10
+    sending = (cluster.nodes[1].disk.snapshot, cluster.nodes[1].disk.snapshot_data)
+    cluster.propose(1, "d")
+    cluster.settle()
+    cluster.take_snapshot(1)
+    disk = cluster.nodes[1].disk  # which remembers one snapshot: let that be the one being sent
+    disk.snapshot, disk.snapshot_data = sending
+    cluster.run(2_500)
+    assert len(cluster.nodes[3].disk.incoming) > have
+
+
 def test_7_rule_6_entries_behind_a_matching_snapshot_stay() -> None:
     """Fig. 13 rule 6: a log that agrees at the snapshot's last entry keeps its suffix."""
     cluster = RaftCluster(3)

@@ -51,6 +51,7 @@ MESSAGES = st.one_of(
     st.builds(m.AppendRejected, U64, U64, U64, U64),
     st.builds(m.Heartbeat, U64, U64, U64),
     st.builds(m.HeartbeatReply, U64, U64),
+    st.builds(m.LeasePromise, U64, U64, st.integers(0, (1 << 32) - 1)),
     st.builds(m.TermNotice, U64),
     st.builds(m.ReadRequest, U64, U64),
     st.builds(m.ReadReply, U64, U64, U64),

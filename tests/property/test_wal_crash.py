@@ -18,7 +18,7 @@ from quorate.consensus.entry import Entry
 from quorate.errors import DiskFailed, QuorateError
 from quorate.simulation.disk import VirtualDisk, VirtualFile
 from quorate.storage import store
-from quorate.storage.snapshot import SnapshotWriter
+from quorate.storage.snapshot import PayloadWriter
 from quorate.storage.wal import Wal
 
 
@@ -168,17 +168,16 @@ def test_mutant_without_directory_sync_of_the_log_is_caught(monkeypatch):
 def test_mutant_renaming_before_fsync_is_caught(monkeypatch):
     """A snapshot that gets its name before its bytes are durable shows up damaged."""
 
-    def finish(self):
-        file = self._file
+    def publish(self, found):
+        file = self.file
         sync, file.sync = file.sync, lambda: None
         close, file.close = file.close, lambda: None
-        size = original(self)
+        original(self, found)
         sync()
         close()
-        return size
 
-    original = SnapshotWriter.finish
-    monkeypatch.setattr(SnapshotWriter, "finish", finish)
+    original = PayloadWriter.publish
+    monkeypatch.setattr(PayloadWriter, "publish", publish)
     assert_caught()
 
 

@@ -4,7 +4,9 @@ from dataclasses import replace
 
 import pytest
 
+from quorate.consensus.change import Change
 from quorate.simulation.actions import Action
+from quorate.simulation.ensemble import SimulatedEnsemble
 from quorate.simulation.plan import Wishes, draw_scenario
 from quorate.simulation.properties import Violation
 from quorate.simulation.run import Run
@@ -69,3 +71,21 @@ def test_changes_of_members_leave_the_other_draws_alone():
         kept = [action for action in with_them.actions if action in without.actions]
         assert kept == list(without.actions)
         assert with_them.steps == without.steps
+
+
+def test_a_removed_server_serves_nobody_and_says_what_it_is():
+    """Its clients are let go, its status says that it was removed, and the others go on."""
+    ensemble = SimulatedEnsemble(3)
+    ensemble.start()
+    ensemble.run_until(ensemble.leader)
+    leader = ensemble.leader()
+    gone = leader % 3 + 1
+    change = Change(remove=(gone,))
+    ensemble.hosts[leader].call(lambda core: core.change_membership("token", change))
+    server = ensemble.hosts[gone].core
+    ensemble.run_until(lambda: server.status()["standing"] == "removed")
+    assert not server.is_serving()
+    status = ensemble.hosts[leader].core.status()
+    assert status["voters"] == sorted({1, 2, 3} - {gone})
+    assert (status["failures_tolerated"], status["change_under_way"]) == (0, "")
+    assert ensemble.hosts[leader].core.is_serving()

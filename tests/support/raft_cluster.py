@@ -11,11 +11,13 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from zlib import crc32
 
 from quorate.consensus.change import Change, MemberRole, NewMember
 from quorate.consensus.engine import (
     ChangeMembership,
     ChangeOutcome,
+    Clock,
     Effects,
     Event,
     Leadership,
@@ -31,7 +33,16 @@ from quorate.consensus.engine import (
     Tick,
     TransferLeadership,
 )
-from quorate.consensus.entry import Entry, EntryKind, Persist, Recovered, SnapshotMeta
+from quorate.consensus.entry import (
+    Damage,
+    Entry,
+    EntryKind,
+    PartialSnapshot,
+    Persist,
+    Recovered,
+    SnapshotChunk,
+    SnapshotMeta,
+)
 from quorate.consensus.membership import Configuration
 from quorate.consensus.raft import invariants
 from quorate.consensus.raft.codec import encode_hard_state
@@ -67,6 +78,11 @@ def replace(old: int, new: int) -> Change:
     return Change(add=(NewMember(new),), remove=(old,))
 
 
+def identity_of(data: bytes) -> bytes:
+    """Equal for equal bytes, as storage tells it."""
+    return crc32(data).to_bytes(4)
+
+
 @dataclass
 class MemoryDisk:
     """What one node's disk durably holds."""
@@ -76,6 +92,15 @@ class MemoryDisk:
     snapshot_data: bytes = b""
     entries: list[Entry] = field(default_factory=list)
     incoming: bytes = b""
+    partial: SnapshotChunk | None = None  # the last piece of what is incoming
+    damage: Damage | None = None
+
+    def lose(self, entries: int, *, hard_state: bytes | None = None) -> None:
+        """Damage: only so many entries are left; with a hard state, only this old one."""
+        self.entries = self.entries[:entries]
+        if hard_state is not None:
+            self.hard_state = hard_state
+        self.damage = Damage(is_hard_state_known=hard_state is None, words="planted damage")
 
     def carry_out(self, persist: Persist) -> None:
         """Make one step durable, in the order of its fields."""
@@ -93,6 +118,7 @@ class MemoryDisk:
                 self.incoming = b""
             assert chunk.offset == len(self.incoming), "pieces of a snapshot follow each other"
             self.incoming += chunk.data
+            self.partial = None if chunk.last else chunk
             if chunk.last:
                 self.save_snapshot(chunk.meta, self.incoming)
                 if chunk.discard_log:
@@ -101,6 +127,8 @@ class MemoryDisk:
             assert self.snapshot is not None, "compaction without a snapshot"
             assert persist.compact_to <= self.snapshot.index, "compaction beyond the snapshot"
             self.entries = [e for e in self.entries if e.index > persist.compact_to]
+        if persist.is_repaired:
+            self.damage = None
 
     def save_snapshot(self, meta: SnapshotMeta, data: bytes) -> None:
         self.snapshot, self.snapshot_data = meta, data
@@ -110,7 +138,11 @@ class MemoryDisk:
         meta = self.snapshot
         if meta is not None and self.entries and self.entries[-1].index < meta.index:
             self.entries = []
-        return Recovered(self.hard_state, meta, list(self.entries))
+        partial = None
+        if self.partial is not None and self.partial.identity:
+            last = self.partial
+            partial = PartialSnapshot(last.meta, last.identity, len(self.incoming))
+        return Recovered(self.hard_state, meta, list(self.entries), partial, self.damage)
 
 
 def describe_message(message: RaftMessage) -> str:
@@ -122,6 +154,8 @@ def describe_message(message: RaftMessage) -> str:
             parts.append(f"snapshot={value.index}:t{value.epoch}")
         elif isinstance(value, list):
             parts.append("[" + " ".join(f"{e.index}:t{e.epoch}" for e in value) + "]")
+        elif name == "identity":
+            parts.append(f"identity={value.hex()}")
         elif isinstance(value, bytes):
             parts.append(f"bytes={len(value)}")
         elif isinstance(value, bool):
@@ -203,6 +237,7 @@ class RaftCluster:
         self.instant_disk = instant_disk
         self.now_ms = 1000
         self.network: list[Letter] = []
+        self.delivered: list[RaftMessage] = []
         self.blocked: set[tuple[int, int]] = set()
         self.drop_if: Callable[[Letter], bool] = lambda _: False
         self.history = invariants.ClusterHistory()
@@ -284,6 +319,8 @@ class RaftCluster:
         """One event, then one turn; with an instant disk everything is confirmed at once."""
         node = self.nodes[node_id]
         self.step_only(node_id, event)
+        if self.settings.lease_reads:  # as drivers do: the clock is read after what came in
+            self.step_only(node_id, Clock(self.now_ms))
         self._turn(node)
         while self.instant_disk and node.is_up and node.pending:
             self.persist(node_id)
@@ -381,6 +418,7 @@ class RaftCluster:
     def deliver_one(self, position: int = 0, *, copy: bool = False) -> None:
         """Deliver one message; with ``copy`` it also stays on the network."""
         letter = self.network[position] if copy else self.network.pop(position)
+        self.delivered.append(letter.message)
         node = self.nodes.get(letter.to)
         is_lost = (letter.sender, letter.to) in self.blocked or self.drop_if(letter)
         if node is None or not node.is_up or is_lost:
@@ -522,6 +560,8 @@ class RaftCluster:
         else:
             end = offset + self.settings.snapshot_chunk_bytes
             data = node.disk.snapshot_data
-            answer = SnapshotRead(peer, meta, offset, data[offset:end], last=end >= len(data))
+            answer = SnapshotRead(
+                peer, meta, offset, data[offset:end], end >= len(data), identity_of(data)
+            )
         self.step_only(node.node_id, answer)
         self._turn(node)

@@ -10,7 +10,7 @@ from quorate.consensus.registry import EngineSettings
 STEPS = 350
 
 
-def settings_for(draw: Generator) -> EngineSettings:
+def settings_for(draw: Generator, *, lease_reads: bool = False) -> EngineSettings:
     """Small windows and pieces, so that their edges are met all the time."""
     return EngineSettings(
         election_timeout_ms=100,
@@ -20,20 +20,21 @@ def settings_for(draw: Generator) -> EngineSettings:
         inflight_messages_max=1 + draw.draw(4),
         snapshot_chunk_bytes=1 + draw.draw(40),
         log_keep_entries=draw.draw(4),
+        lease_reads=lease_reads,
     )
 
 
 class Schedule:
     """One random run."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, *, lease_reads: bool = False) -> None:
         self.random = Generator(seed)
         draw = self.random.draw
         self.cluster = RaftCluster(
             (3, 4, 5)[draw(3)],
             learners=draw(2),
             seed=seed,
-            settings=settings_for(self.random),
+            settings=settings_for(self.random, lease_reads=lease_reads),
             instant_disk=False,
         )
         self.loss_percent = (0, 5, 20)[draw(3)]

@@ -19,8 +19,8 @@ from source import ROOT, Source, python_sources
 POINTS = Path(__file__).with_name("acceptance_points.txt")
 PAGE = ROOT / "docs" / "acceptance.md"
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
-IN_NAME = re.compile(r"(?<![a-z])(ra|px|zb|zk|pl|ch|th)_([1-9]\d?)(?!\d)")
-IN_TEXT = re.compile(r"\b(RA|PX|ZB|ZK|PL|CH|TH)-([1-9]\d?)\b")
+IN_NAME = re.compile(r"(?<![a-z])(ra|rf|px|zb|zk|pl|ch|th)_([1-9]\d?)(?!\d)")
+IN_TEXT = re.compile(r"\b(RA|RF|PX|ZB|ZK|PL|CH|TH)-([1-9]\d?)\b")
 
 HEAD = """\
 # Acceptance: which claim is shown by which test
@@ -29,8 +29,8 @@ Made by `make acceptance` from the ids in test names (`ra_3`) and docstrings (`R
 `pytest -k ra_3` runs the tests that carry an id in their name. A point without a test is not
 shown yet, and is not claimed anywhere else either.
 
-RA: Raft. ZB: the broadcast contract of every engine. ZK: the coordination service. PL: operating
-it. TH: theory made testable.
+RA, RF: Raft. ZB: the broadcast contract of every engine. ZK: the coordination service. PL:
+operating it. TH: theory made testable.
 
 | id | claim | shown by |
 |---|---|---|

@@ -4,7 +4,8 @@
     DIR/node-N/log     what it says
 
 Ports follow from the base port B: node N listens for clients on B + N - 1, for other nodes on
-B + 100 + N - 1, and for administration on B + 200 + N - 1. Only loopback is used.
+B + 100 + N - 1, and for administration on B + 200 + N - 1. Only loopback is used. With a directory
+of certificates all three speak TLS and want certificates, and nothing is spoken without it.
 
 Invariant: no node outlives this process. Each node's standard input is a pipe whose other end only
 this process holds; when it dies, even by kill -9, the nodes read end-of-file and stop.
@@ -15,12 +16,14 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from quorate.cli.tls_options import client_context
 from quorate.errors import UsageError
 from quorate.node.units import Address
 
@@ -90,9 +93,13 @@ class LocalCluster:
         directory: holds one folder per node.
         nodes: how many.
         base_port: client port of node 1.
+        certificates: what ``quorate certs dev`` made, for TLS everywhere; None: no TLS.
     """
 
-    def __init__(self, directory: Path, nodes: int, base_port: int) -> None:
+    def __init__(
+        self, directory: Path, nodes: int, base_port: int, certificates: Path | None = None
+    ) -> None:
+        self.certificates = certificates
         self.nodes = [
             LocalNode(
                 number,
@@ -108,6 +115,13 @@ class LocalCluster:
     def servers(self) -> str:
         """What to hand to a client."""
         return ",".join(str(node.client) for node in self.nodes)
+
+    def context(self) -> ssl.SSLContext | None:
+        """What asking a node needs."""
+        if self.certificates is None:
+            return None
+        here = self.certificates
+        return client_context(here / "ca.pem", here / "client.pem", here / "client-key.pem")
 
     def check_ports(self) -> None:
         """Find out before anything is started whether all ports are free.
@@ -138,7 +152,7 @@ class LocalCluster:
                 node.directory.mkdir(parents=True, exist_ok=True)
                 with node.log.open("ab") as log:
                     node.process = subprocess.Popen(  # noqa: S603 - our own program
-                        _serve_command(node, members),
+                        _serve_command(node, members, self.certificates),
                         stdin=reading,
                         stdout=log,
                         stderr=log,
@@ -162,10 +176,20 @@ class LocalCluster:
                 process.wait()
 
 
-def _serve_command(node: LocalNode, members: str) -> list[str]:
-    return [
+def _serve_command(node: LocalNode, members: str, certificates: Path | None) -> list[str]:
+    command = [
         *(sys.executable, "-m", "quorate", "serve", "--stop-with-stdin"),
         *("--id", str(node.node_id), "--data", str(node.directory / "data")),
-        *("--listen", str(node.client), "--peer-listen", str(node.peer)),
-        *("--admin-listen", str(node.admin), "--cluster", members),
+        *("--peer-listen", str(node.peer), "--cluster", members),
+        *("--admin-listen", str(node.admin)),
+    ]
+    if certificates is None:
+        return [*command, "--listen", str(node.client)]
+    name = f"node-{node.node_id}"
+    return [
+        *command,
+        *("--listen", "none", "--client-tls-listen", str(node.client), "--admin-tls", "mutual"),
+        *("--tls-ca", str(certificates / "ca.pem")),
+        *("--tls-cert", str(certificates / f"{name}.pem")),
+        *("--tls-key", str(certificates / f"{name}-key.pem")),
     ]

@@ -24,10 +24,13 @@ _COMMANDS = {
     "up": ("quorate.cli.up", "Run a local cluster, one process per node, until Ctrl-C."),
     "serve": ("quorate.cli.serve", "Run one node in the foreground."),
     "status": ("quorate.cli.status", "Show who leads, who lags, how many failures are tolerated."),
+    "snapshot": ("quorate.cli.snapshot.group", "Back a running cluster up; restore a backup."),
+    "log": ("quorate.cli.log.group", "Look at a data directory offline; verify every byte."),
     "cluster": (
         "quorate.cli.cluster.group",
         "Add, remove and replace nodes, move leadership, and see how the cluster is.",
     ),
+    "certs": ("quorate.cli.certs", "Make certificates to try TLS with."),
     "check": ("quorate.cli.check", "Check whether recorded histories are linearizable."),
     "simulate": (
         "quorate.cli.simulate.group",

@@ -10,13 +10,16 @@ asked count too. ZooKeeper's own servers are understood as well (``zk_learners``
 from __future__ import annotations
 
 import json
+import ssl
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import click
 
 from quorate.cli import words
 from quorate.cli.ask import figures
+from quorate.cli.tls_options import client_context, tls_options
 from quorate.cli.words import NO_QUORUM
 from quorate.errors import SettingsError, UsageError
 from quorate.node.units import Address, parse_address
@@ -118,9 +121,9 @@ def _parse_servers(text: str) -> list[Address]:
         raise UsageError(f"--servers: {error}") from None
 
 
-def _ask_all(servers: list[Address]) -> ClusterStatus:
+def _ask_all(servers: list[Address], context: ssl.SSLContext | None) -> ClusterStatus:
     with ThreadPoolExecutor(len(servers)) as pool:
-        found = pool.map(lambda server: figures(server, _TIMEOUT_SECONDS), servers)
+        found = pool.map(lambda server: figures(server, _TIMEOUT_SECONDS, context), servers)
         return summarise([(str(server), answer) for server, answer in zip(servers, found)])  # noqa: B905
 
 
@@ -162,13 +165,20 @@ def verdict(status: ClusterStatus) -> str:
     help="Client addresses to ask (QUORATE_SERVERS).",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
-def command(servers: str, as_json: bool) -> None:
+@tls_options
+def command(
+    servers: str,
+    as_json: bool,
+    tls_ca: Path | None,
+    tls_cert: Path | None,
+    tls_key: Path | None,
+) -> None:
     """Show who leads, who lags and how many failures are still tolerated.
 
     Asks the client ports with the four-letter word mntr. Exits with 0 when a quorum serves, else
     with 1.
     """
-    status = _ask_all(_parse_servers(servers))
+    status = _ask_all(_parse_servers(servers), client_context(tls_ca, tls_cert, tls_key))
     if as_json:
         click.echo(json.dumps({**asdict(status), "quorum": status.has_quorum}, indent=2))
     else:

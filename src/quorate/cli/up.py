@@ -63,6 +63,7 @@ class Watcher:
     def __init__(self, cluster: LocalCluster, screen: Screen) -> None:
         self._cluster = cluster
         self._screen = screen
+        self._context = cluster.context()
         self._serving: set[int] = set()
         self._dead: set[int] = set()
         self._leader = 0
@@ -95,7 +96,7 @@ class Watcher:
                 f"node {number} died ({node.cause_of_death()}); end of {node.log}:{words}"
             )
             return None
-        page = status_page(node.admin, _ASK_SECONDS)
+        page = status_page(node.admin, _ASK_SECONDS, self._context)
         if page is not None and page.get("serving") and number not in self._serving:
             self._serving.add(number)
             self._screen.say(f"node {number} serves clients on {node.client} (pid {node.pid})")
@@ -140,13 +141,20 @@ class Watcher:
     show_default=True,
     help="Client port of node 1; its peer port is 100 and its admin port 200 higher.",
 )
-def command(nodes: int, directory: Path, base_port: int) -> None:
+@click.option(
+    "--tls",
+    "with_tls",
+    is_flag=True,
+    help="TLS on all ports, with certificates made for it in DIR/certs (needs quorate[tls]).",
+)
+def command(nodes: int, directory: Path, base_port: int, with_tls: bool) -> None:
     """Run a local cluster, one process per node, until Ctrl-C.
 
     Each node's data and log are kept in DIR/node-N; the next "up" continues from there. Nodes are
     not restarted when they die. To start over, delete DIR.
     """
-    cluster = LocalCluster(directory, nodes, base_port)
+    certificates = _make_certificates(directory / "certs", nodes) if with_tls else None
+    cluster = LocalCluster(directory, nodes, base_port, certificates)
     cluster.check_ports()
     stopping = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -159,6 +167,17 @@ def command(nodes: int, directory: Path, base_port: int) -> None:
         screen.close()
     click.echo("stopped" if is_alive else "no node is left")
     raise SystemExit(0 if is_alive else 1)
+
+
+def _make_certificates(directory: Path, nodes: int) -> Path:
+    from quorate.cli.dev_authority import ensure_certificates  # noqa: PLC0415 - cryptography
+
+    ensure_certificates(directory, nodes)
+    click.echo(
+        f"TLS with certificates for development in {directory}; clients need ca.pem, client.pem "
+        "and client-key.pem from there"
+    )
+    return directory
 
 
 def _run(cluster: LocalCluster, screen: Screen, stopping: threading.Event) -> bool:

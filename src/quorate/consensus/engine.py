@@ -70,6 +70,15 @@ class Tick(NamedTuple):
     now_ms: int
 
 
+class Clock(NamedTuple):
+    """What the monotonic clock shows, read *after* every event stepped before this one came in.
+
+    No timer runs by it; a lease is judged by it. Whoever never looks gets no reads by leases.
+    """
+
+    now_ms: int
+
+
 class Received(NamedTuple):
     """A message of another node's engine arrived (perhaps late, twice or out of order)."""
 
@@ -153,17 +162,22 @@ class SnapshotSaved(NamedTuple):
 
 
 class SnapshotRead(NamedTuple):
-    """Answer to ``ReadSnapshot``. ``data is None``: that snapshot is gone; start over."""
+    """Answer to ``ReadSnapshot``. ``data is None``: that snapshot is gone; start over.
+
+    ``identity`` is opaque and equal only for pieces of equal bytes.
+    """
 
     peer: int
     meta: SnapshotMeta
     offset: int
     data: bytes | None
     last: bool
+    identity: bytes = b""
 
 
 Event: TypeAlias = (
     Tick
+    | Clock
     | Received
     | Propose
     | Persisted
@@ -302,7 +316,7 @@ class EngineStatistics(NamedTuple):
     """Engine-neutral numbers for status pages, metrics and tests."""
 
     engine: str
-    role: str  # "leader", "follower", "candidate", "learner", "witness"
+    role: str  # "leader", "follower", "candidate", "learner", "witness", "repairing" (its disk)
     epoch: int
     leader: int
     commit_index: int
@@ -313,6 +327,7 @@ class EngineStatistics(NamedTuple):
     ignored: dict[str, int]  # reason -> count of events and messages ignored
     role_changes: dict[tuple[str, str], int]  # (role, cause) -> count; see RoleChange
     commit_heard: int  # the leader's commit index, as far as this node has heard
+    lease_until_ms: int = 0  # on this node's clock: reads need no round before; 0: no lease
     membership: MembershipStatistics = NO_MEMBERSHIP
 
 

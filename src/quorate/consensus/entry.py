@@ -61,7 +61,8 @@ class SnapshotChunk(NamedTuple):
 
     ``last`` completes the file: it must become durable under its final name before the log it
     replaces is dropped. With ``discard_log`` the whole log goes (Raft Fig. 13 rule 7); without,
-    the entries after ``meta.index`` stay (rule 6).
+    the entries after ``meta.index`` stay (rule 6). ``identity`` says of exactly which bytes this is
+    a piece: opaque, equal only for equal bytes; empty when the sender's storage tells none.
     """
 
     meta: SnapshotMeta
@@ -69,6 +70,15 @@ class SnapshotChunk(NamedTuple):
     data: bytes
     last: bool
     discard_log: bool
+    identity: bytes = b""
+
+
+class PartialSnapshot(NamedTuple):
+    """The beginning of a snapshot from a peer that a start found: ``size_bytes`` are durable."""
+
+    meta: SnapshotMeta
+    identity: bytes
+    size_bytes: int
 
 
 @dataclass(slots=True)
@@ -85,6 +95,7 @@ class Persist:
         entries: appended after the truncation; first index = last index + 1.
         chunk: a piece of an incoming snapshot.
         compact_to: entries up to this index may be forgotten: a durable snapshot covers them.
+        is_repaired: all that ``Recovered.damage`` took is back; the disk may forget about it.
     """
 
     sequence: int
@@ -93,6 +104,23 @@ class Persist:
     entries: list[Entry] = field(default_factory=list)
     chunk: SnapshotChunk | None = None
     compact_to: int | None = None
+    is_repaired: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Damage:
+    """What a directory that was damaged can no longer vouch for.
+
+    Entries that this node once called durable may be missing from the end of what was recovered.
+
+    Attributes:
+        is_hard_state_known: the hard state is the newest that ever was durable. Otherwise it may
+            be an older one, and what it promised is forgotten.
+        words: what was found where, for people.
+    """
+
+    is_hard_state_known: bool
+    words: str
 
 
 @dataclass(slots=True)
@@ -100,8 +128,13 @@ class Recovered:
     """What a data directory held at start; an empty directory gives the defaults.
 
     ``entries`` follow the snapshot without a gap; some may also lie at or before its index.
+    ``partial`` is newer than the snapshot, and no part of the state.
+    With ``damage`` all of it is true and some of it is missing, until a step with
+    ``is_repaired`` was persisted.
     """
 
     hard_state: bytes | None = None
     snapshot: SnapshotMeta | None = None
     entries: list[Entry] = field(default_factory=list)
+    partial: PartialSnapshot | None = None
+    damage: Damage | None = None

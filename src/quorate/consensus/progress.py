@@ -12,7 +12,8 @@ A member is in one of three states::
 Knows no messages and no term: only indexes, bytes and the state (dissertation §10.2.2).
 
 Invariants:
-    * ``match_index`` never falls: what a member acknowledged stays on its disk
+    * ``match_index`` never falls: what a member acknowledged stays on its disk, unless it says
+      itself that the disk was damaged (``lost``)
     * ``match_index < next_index``
     * bytes and messages in flight are bounded; a window is never so small that nothing may go
 """
@@ -120,6 +121,11 @@ class Progress:
         self.snapshot = meta
         self.snapshot_offset = 0
         self._forget_inflight()
+
+    def lost(self, last_index: int) -> None:
+        """Its disk lost what it had acknowledged: find out anew where the logs agree."""
+        self.match_index = 0
+        self.become_probe(last_index + 1)
 
     def reconnected(self, last_index: int) -> None:
         """A new connection: what was in flight may be lost, so ask where the member is."""

@@ -14,6 +14,10 @@ from quorate.consensus.entry import Recovered
 from quorate.consensus.membership import Configuration
 from quorate.errors import SettingsError
 
+DRIFT_PERCENT_MIN = 100
+DRIFT_PERCENT_MAX = 200
+"""Clocks worse than this are of no use to anybody."""
+
 
 @dataclass(frozen=True, slots=True)
 class EngineSettings:
@@ -32,9 +36,17 @@ class EngineSettings:
         inflight_bytes_max: most bytes sent to one member and not yet acknowledged.
         inflight_messages_max: the same in messages.
         snapshot_chunk_bytes: size of the pieces in which a snapshot travels.
+        snapshot_send_bytes_per_second: how fast a leader sends snapshots, to all members together,
+            so that a member that catches up takes neither disk nor network from the others. Too
+            little: it never catches up with a log that grows faster. 0: no bound.
         log_keep_entries: entries kept in memory behind a snapshot, so that a member that is only
             a little behind needs no snapshot.
         log_keep_bytes: the same in payload bytes; the smaller of the two bounds holds.
+        lease_reads: a leader answers linearizable reads without a round while it holds a lease.
+            Then losing a leader's process costs an election timeout: voters keep their promise.
+        clock_drift_percent: the clock drift bound: how fast the fastest clock of the cluster
+            runs, at most, in hundredths of the slowest one's speed; a read by lease is right only
+            if that is so (docs/reads.md).
         catch_up_patience_ms: a new member that gets no further for so long ends the change that
             would have added it.
         announce_at_once: a leader with nothing else to send tells the members of each commit at
@@ -48,10 +60,13 @@ class EngineSettings:
     inflight_bytes_max: int = 8 << 20
     inflight_messages_max: int = 256
     snapshot_chunk_bytes: int = 256 << 10
+    snapshot_send_bytes_per_second: int = 32 << 20
     log_keep_entries: int = 1000
     log_keep_bytes: int = 16 << 20
     catch_up_patience_ms: int = 30_000
     announce_at_once: bool = True
+    lease_reads: bool = False
+    clock_drift_percent: int = 110
 
     def __post_init__(self) -> None:
         if self.heartbeat_ms < 1 or self.heartbeat_ms * 3 > self.election_timeout_ms:
@@ -63,6 +78,15 @@ class EngineSettings:
         spread_ms = self.election_timeout_spread_ms
         if spread_ms is not None and spread_ms < 0:
             raise SettingsError(f"election timeout spread {spread_ms} ms must not be negative")
+        if self.snapshot_send_bytes_per_second < 0 or self.snapshot_chunk_bytes < 1:
+            raise SettingsError(
+                "snapshots are sent in pieces of at least 1 byte, and not slower than not at all"
+            )
+        if not DRIFT_PERCENT_MIN <= self.clock_drift_percent <= DRIFT_PERCENT_MAX:
+            raise SettingsError(
+                f"the clock drift bound {self.clock_drift_percent} must be {DRIFT_PERCENT_MIN} to "
+                f"{DRIFT_PERCENT_MAX} percent: the fastest clock's speed against the slowest's"
+            )
 
 
 def create_engine(
@@ -107,3 +131,13 @@ def check_steps(name: str, engine: Engine) -> Engine:
 
         return cast("Engine", CheckedRaft(engine))
     raise SettingsError(f"unknown engine {name!r}; known engines: raft")
+
+
+def describe_hard_state(data: bytes | None) -> str:
+    """An engine's private durable state in words, for people who look at a data directory."""
+    if data is None:
+        return "no vote yet"
+    from quorate.consensus.raft import codec  # noqa: PLC0415 - registry
+
+    words = codec.describe_hard_state(data)
+    return words or f"a state of {len(data)} bytes that no known engine wrote"

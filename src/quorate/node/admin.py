@@ -4,6 +4,7 @@
     GET /ready    200 when clients get answers here, else 503 and why not (also /readyz)
     GET /status   the node's picture as JSON
     GET /metrics  numbers for Prometheus
+    /snapshot     online backup; see ``snapshot_pages.py``
     /cluster ...  the whole cluster, and changes of it: ``admin_cluster.py``
 
 Anything else is 404, any other method 405. One request per connection, a request head of at most
@@ -20,7 +21,9 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, cast
 
 from quorate.node.admin_cluster import BODY_BYTES_MAX, ClusterPages, encode
+from quorate.node.complaints import Complaints
 from quorate.node.metrics import CONTENT_TYPE
+from quorate.node.tls_words import NO_TLS_HERE, TLS_RECORD
 
 if TYPE_CHECKING:
     import h11
@@ -54,7 +57,9 @@ class AdminPages:
         self._status = status
         self._why_not_ready = why_not_ready
         self._metrics = metrics
+        self.more: dict[str, Callable[[str, str], tuple[int, str, bytes]]] = {}
         self.connections = 0
+        self.complaints = Complaints("--admin-listen")
 
     def connect(self) -> AdminConnection:
         """Protocol factory for ``loop.create_server``."""
@@ -63,8 +68,10 @@ class AdminPages:
     def answer(self, method: str, target: str) -> tuple[int, str, bytes]:
         """Status code, content type and body for one request."""
         path = _ALSO.get(page := target.partition("?")[0], page)
+        if path in self.more:
+            return self.more[path](method, target)
         if path not in _PAGES:
-            known = ", ".join((*_PAGES, "/cluster"))
+            known = ", ".join((*_PAGES, *self.more, "/cluster"))
             return 404, "text/plain", f"not found; try {known}\n".encode()
         if method not in ("GET", "HEAD"):
             return 405, "text/plain", b"only GET\n"
@@ -117,6 +124,11 @@ class AdminConnection(asyncio.Protocol):
         import h11  # noqa: PLC0415 - see the module's docstring
 
         if self._transport.is_closing() or self._task is not None:
+            return
+        if data[0] == TLS_RECORD:  # no request, and no text in one, holds that byte
+            peer = self._transport.get_extra_info("peername")
+            self._pages.complaints.say(str(peer[0]) if peer else "unknown", NO_TLS_HERE)
+            self._transport.abort()
             return
         try:
             self._http.receive_data(data)

@@ -5,16 +5,20 @@ Everything else in ``node/`` is written against ``ports.py``.
 
 from __future__ import annotations
 
+import os
 import secrets
 
 from quorate.consensus.entry import Recovered
 from quorate.consensus.registry import EngineSettings
 from quorate.node.beginning import Beginning
 from quorate.node.clock import Clock
+from quorate.node.read_ahead import read_ahead
 from quorate.node.server_info import make_server_info
 from quorate.node.settings import NodeSettings
+from quorate.node.versions import spoken_versions
 from quorate.protocol.peer import Hello
 from quorate.replication.turn import ReplicaSettings
+from quorate.storage.identity import load_identity
 from quorate.storage.real_disk import RealDisk
 from quorate.storage.settings import StorageSettings
 from quorate.storage.store import Store
@@ -27,6 +31,7 @@ _BOOT_NONCE_BITS = 63
 def make_hello(settings: NodeSettings, store: Store, beginning: Beginning) -> Hello:
     """What this process says about itself on every link."""
     identity = store.identity
+    version_min, version = spoken_versions(os.environ)
     return Hello(
         cluster_id=identity.cluster_id.hex(),
         node_id=settings.node_id,
@@ -34,6 +39,8 @@ def make_hello(settings: NodeSettings, store: Store, beginning: Beginning) -> He
         incarnation=identity.incarnation,
         boot_nonce=secrets.randbits(_BOOT_NONCE_BITS),
         address=str(beginning.peer_address) if beginning.peer_address is not None else "",
+        version=version,
+        version_min=version_min,
     )
 
 
@@ -51,12 +58,15 @@ def open_store(
     Raises:
         StorageError: it cannot be trusted or used; the message says what to do.
     """
+    identity = load_identity(disk)
+    has_company = len(beginning.founders) != 1 or bool(identity and identity.peers)
     return Store.open(
         disk,
         node_id=settings.node_id,
         cluster_id=beginning.cluster_id,
         new_directory_id=directory_id,
         settings=StorageSettings(segment_bytes=settings.segment_bytes),
+        may_repair=has_company,
         founding=beginning.founding,
     )
 
@@ -74,7 +84,7 @@ def make_server(
         incarnation=store.identity.incarnation,
         configuration=beginning.first_configuration(),
         recovered=recovered,
-        restore=store.open_snapshot,
+        restore=lambda meta: read_ahead(store.open_snapshot(meta)),
         settings=_server_settings(settings),
         draw=secrets.randbelow,
         random_bytes=secrets.token_bytes,
@@ -91,6 +101,9 @@ def _server_settings(settings: NodeSettings) -> ServerSettings:
             election_timeout_ms=settings.election_timeout_ms,
             heartbeat_ms=settings.heartbeat_ms,
             announce_at_once=False,
+            snapshot_send_bytes_per_second=settings.snapshot_bytes_per_second,
+            lease_reads=settings.reads == "lease",
+            clock_drift_percent=settings.clock_drift_percent,
         ),
         replica=ReplicaSettings(snapshot_bytes_min=settings.snapshot_every_bytes),
         service=ServiceSettings(
@@ -102,6 +115,7 @@ def _server_settings(settings: NodeSettings) -> ServerSettings:
             connections_per_address_max=(
                 settings.connections_per_address_max or settings.connections_max
             ),
+            fresh_reads=settings.reads != "local",
             super_digest=settings.super_digest,
         ),
     )

@@ -20,8 +20,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import cast
 
+from quorate.node.complaints import Complaints
 from quorate.node.events import CLIENT_REFUSED, CLIENT_UNREAD
 from quorate.node.ports import Server
+from quorate.node.tls_words import NO_TLS_HERE, TLS_RECORD
 from quorate.node.write_now import descriptor_of, write_now
 
 _HIGH_WATER_BYTES = 256 << 10
@@ -57,6 +59,7 @@ class ClientListener:
         self.wake = wake
         self.bounds = bounds
         self.refused = 0
+        self.complaints = Complaints("--listen")
         self._connections: dict[int, ClientConnection] = {}
         self._by_address: Counter[str] = Counter()
         self._ending: list[ClientConnection] = []
@@ -165,7 +168,8 @@ class ClientConnection(asyncio.Protocol):
 
     def __init__(self, listener: ClientListener) -> None:
         self._listener = listener
-        self._received = listener.server.client_received
+        # Looks at the first chunk, then gets out of the way.
+        self._received: Callable[[int, bytes], None] = self._first_received
         self._wake = listener.wake
         self._congested = False
         self._host = ""
@@ -192,6 +196,12 @@ class ClientConnection(asyncio.Protocol):
             self._received(self.conn, data)
             self._wake()
 
+    def _first_received(self, conn: int, data: bytes) -> None:
+        self._received = self._listener.server.client_received
+        if data[0] == TLS_RECORD:
+            self._listener.complaints.say(self._host, NO_TLS_HERE)
+        self._received(conn, data)
+
     def eof_received(self) -> bool:
         """The client sends no more, but may wait for answers (``echo ruok | nc``)."""
         if self.conn:
@@ -200,6 +210,7 @@ class ClientConnection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
         """The connection is gone, for whatever reason."""
+        self._received = self._listener.server.client_received  # no cycle is left behind
         if self.conn:
             self._listener.forget(self, self._host)
             self._listener.server.client_closed(self.conn)

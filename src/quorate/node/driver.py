@@ -31,7 +31,9 @@ from quorate.node.clock import Clock
 from quorate.node.disk_thread import DiskThread
 from quorate.node.events import SNAPSHOT_INSTALLED
 from quorate.node.measures import BatchTimer, Measures
+from quorate.node.memory import loading
 from quorate.node.ports import Server, Store, Turn
+from quorate.node.read_ahead import read_ahead
 from quorate.node.snapshot_thread import SnapshotThread
 
 TICK_SECONDS = 0.010
@@ -62,6 +64,7 @@ class Driver:
         server: decides.
         clock: monotonic and wall time.
         stop: called with the reason when the server must not go on.
+        looks: tell the server the time of each turn, for leases.
         measures: where turns, batches and late ticks are counted.
         tell: called with turns that have something for the log.
     """
@@ -72,6 +75,7 @@ class Driver:
         clock: Clock,
         stop: Callable[[str], None],
         *,
+        looks: bool = False,
         measures: Measures | None = None,
         tell: Callable[[Turn], None] = lambda _: None,
     ) -> None:
@@ -82,6 +86,7 @@ class Driver:
         self._batches = BatchTimer(self._measures.commit)
         self._tell = tell
         self._due_seconds = 0.0
+        self._looks = looks
         self._loop = asyncio.get_running_loop()
         self._scheduled = False
         self._stopped = False
@@ -151,8 +156,13 @@ class Driver:
         self._scheduled = False
         if self._stopped:
             return
-        while self._carry_out(self._server.take()):
+        while self._carry_out(self._take()):
             """Small steps became durable on the spot: what waited for them goes out now."""
+
+    def _take(self) -> Turn:
+        if self._looks:  # after everything that came in, or a lease could be judged by an old time
+            self._server.look(self._clock.now_ms())
+        return self._server.take()
 
     def _carry_out(self, turn: Turn) -> bool:
         """Carry one turn out; True when its persistence is done already."""
@@ -245,7 +255,8 @@ class Driver:
     def _install(self, meta: SnapshotMeta) -> None:
         assert not self._snapshots.is_saving  # of a state that is about to be replaced
         begin = monotonic()
-        self._server.install(meta, self._store.open_snapshot(meta))
+        with loading():
+            self._server.install(meta, read_ahead(self._store.open_snapshot(meta)))
         seconds = monotonic() - begin
         self._measures.snapshot_load.observe(seconds)
         SNAPSHOT_INSTALLED.say(index=meta.index, milliseconds=round(seconds * 1000))

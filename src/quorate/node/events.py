@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from logging import CRITICAL, DEBUG, INFO, WARNING
+from logging import CRITICAL, DEBUG, ERROR, INFO, WARNING
 from typing import Any
 
 _LOGGER = logging.getLogger("quorate.node")
@@ -224,6 +224,56 @@ PEER_REFUSED = Event(
     key="peer",
 )
 
+VERSIONS_PRETENDED = Event(
+    "versions_pretended",
+    WARNING,
+    "{variable} is set: this node says that it speaks {low} to {high}",
+    "for tests only: a node that seems older or newer than it is",
+)
+
+# ---- who is let in -------------------------------------------------------------------------------
+
+CONNECTION_REFUSED = Event(
+    "connection_refused",
+    WARNING,
+    "refused {host} on {door}: {reason}{times}",
+    "the TLS handshake failed, or TLS met no TLS; said the 1st, 2nd, 4th, 8th ... time",
+    key="host",
+)
+ASKED_REFUSED = Event(
+    "asked_refused",
+    WARNING,
+    "node at {address}: {reason}",
+    "a node that joins asked there, and does not believe who answered",
+    key="address",
+)
+PLAINTEXT_TAKEN = Event(
+    "plaintext_taken",
+    WARNING,
+    "--peer-tls is {mode}: links without TLS are taken too, from anybody; go on to require when "
+    "all nodes dial with TLS",
+    "this cluster is on its way to TLS",
+)
+CERTIFICATES_LOADED = Event(
+    "certificates_loaded",
+    INFO,
+    "certificates loaded; new connections use them (until {until})",
+    "files changed, or SIGHUP came",
+)
+CERTIFICATES_UNUSABLE = Event(
+    "certificates_unusable",
+    ERROR,
+    "new certificates are not used, the old ones still are: {error}",
+    "files changed to something that this node cannot use",
+)
+CERTIFICATE_EXPIRES = Event(
+    "certificate_expires",
+    WARNING,
+    "the certificate in {file} {when}: put a new one there; no restart is needed",
+    "less than two weeks are left; said once a day",
+    key="file",
+)
+
 # ---- clients -------------------------------------------------------------------------------------
 
 CONNECTION_CLOSED = Event(
@@ -269,6 +319,31 @@ DISK_STALLED = Event(
     "a write takes longer than slow_disk and is not done yet",
 )
 DISK_RECOVERED = Event("disk_recovered", INFO, "the disk answers again", "after disk_stalled")
+DISK_DAMAGED = Event(
+    "disk_damaged",
+    WARNING,
+    "{damage}. What this node lost is brought back by the others; until then it does not "
+    "vote{voting}",
+    "found at a start: part of the log or of the snapshot is gone",
+)
+DISK_ROTS = Event(
+    "disk_rots",
+    ERROR,
+    "{damage}; this node starts again to be repaired by the others",
+    "found while looking through files that nobody reads",
+)
+DISK_ROTS_ALONE = Event(
+    "disk_rots_alone",
+    ERROR,
+    "{damage}; all is still in memory: save it now (quorate snapshot save), then replace the disk",
+    "the same, and no other node is linked that could repair it",
+)
+DISK_REPAIRED = Event(
+    "disk_repaired",
+    WARNING,
+    "repaired: this node has again all that its disk had lost",
+    "it votes again",
+)
 SNAPSHOT_BEGUN = Event(
     "snapshot_begun", DEBUG, "snapshot at index {index} begun", "the state is being written"
 )

@@ -22,7 +22,7 @@ from quorate.node.metrics import Metric, Samples
 from quorate.node.process_figures import ProcessFigures
 from quorate.storage.store import StoreStatistics
 
-ROLES = ("leader", "follower", "candidate", "learner")
+ROLES = ("leader", "follower", "candidate", "learner", "witness", "repairing")
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,7 +214,8 @@ _DISK = (
            lambda p: p.store.segments),
     Metric("quorate_snapshot_index", "gauge", "Index of the newest snapshot here; 0: none.",
            lambda p: p.store.snapshot_index),
-    Metric("quorate_snapshot_bytes", "gauge", "Size of the last snapshot taken here.",
+    Metric("quorate_snapshot_bytes", "gauge",
+           "The state in the last snapshot taken or loaded here, before compression.",
            _status("snapshot_last_bytes")),
     Metric("quorate_snapshot_running", "gauge", "1 while a snapshot is being written.",
            _status("snapshot_running")),

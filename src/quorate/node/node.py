@@ -19,8 +19,8 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from quorate import __version__
-from quorate.consensus.entry import Recovered
-from quorate.errors import QuorateError
+from quorate.consensus.entry import Persist, Recovered
+from quorate.errors import CorruptData, QuorateError
 from quorate.node import events, process
 from quorate.node.admin import AdminPages
 from quorate.node.admin_cluster import ClusterPages, why_not
@@ -42,12 +42,16 @@ from quorate.node.peer_identity import PeerChecks
 from quorate.node.peer_network import PeerNetwork
 from quorate.node.process_figures import look_at_process
 from quorate.node.readiness import why_not_ready
+from quorate.node.scrub_thread import ScrubThread
+from quorate.node.security import Security
 from quorate.node.service_manager import ServiceManager
 from quorate.node.settings import NodeSettings, describe
+from quorate.node.snapshot_pages import SnapshotPages
 from quorate.node.snapshot_thread import SnapshotThread
 from quorate.node.tell import Teller
 from quorate.node.units import Address
 from quorate.node.watch import Watch
+from quorate.protocol.peer import Hello
 from quorate.storage.store import Store
 
 _RESERVED_DESCRIPTORS = 128  # log, snapshots, links, listeners, admin
@@ -68,6 +72,7 @@ class Node:
         store: opened; the caller closes it.
         recovered: what the store held.
         beginning: which cluster, and where this node listens for its members.
+        security: TLS, its files loaded.
         stop_with_stdin: stop when standard input ends.
         log: where lines go; told the time, and asked what it left out.
 
@@ -81,6 +86,7 @@ class Node:
         store: Store,
         recovered: Recovered,
         beginning: Beginning,
+        security: Security,
         *,
         stop_with_stdin: bool,
         log: EventHandler | None = None,
@@ -88,6 +94,7 @@ class Node:
         self._settings = settings
         self._store = store
         self._recovered_entries = len(recovered.entries)
+        self._security = security
         self._stop_with_stdin = stop_with_stdin
         self._loop = asyncio.get_running_loop()
         self._outcome: asyncio.Future[_Outcome] = self._loop.create_future()
@@ -103,35 +110,35 @@ class Node:
         beginning = located_by(beginning, settings.node_id, server.configuration())
         self._beginning = beginning
         self._measures = measures = Measures()
-        teller = Teller(settings.node_id)
         self._driver = driver = Driver(
-            server, clock, self._broken, measures=measures, tell=teller.tell
+            server,
+            clock,
+            self._broken,
+            looks=settings.reads == "lease",
+            measures=measures,
+            tell=Teller(settings.node_id).tell,
         )
         self._clients = ClientListener(server, driver.wake, _client_bounds(settings))
         post = self._loop.call_soon_threadsafe
-        self._disk_watch = DiskWatch(store.persist, measures, settings.slow_disk_ms)
+        self._damage = recovered.damage
+        self._disk_watch = DiskWatch(self._persist, measures, settings.slow_disk_ms)
         self._disk = DiskThread(self._disk_watch.persist, post, self._durable, self._disk_failed)
         self._snapshots = SnapshotThread(
-            store, post, server, driver.wake, self._disk_failed, measures
+            store, post, server, driver.wake, self._disk_failed, self._loop.call_later, measures
+        )
+        self._scrubber = ScrubThread(
+            store.scrub, post, self._rotten, settings.scrub_every_ms / 1000
         )
         self._manager = ServiceManager(os.environ, os.getpid())
         self._watch = self._make_watch()
         own = make_hello(settings, store, beginning)
-        self._desk = ClusterDesk(
-            server=server,
-            wake=driver.wake,
-            own=own,
-            founders=dict(beginning.founders),
-            directory_of=lambda node: dict(store.identity.peers).get(node),
-            status=self.status,
-            election_timeout_ms=settings.election_timeout_ms,
-        )
+        self._desk = self._make_desk(own)
         self._members = Members(
             node_id=settings.node_id,
             server=server,
             beginning=beginning,
             desk=self._desk,
-            joiner=Joiner(settings, own, self.status, self._not_joined),
+            joiner=Joiner(settings, own, self.status, self._not_joined, security.peers.asking),
             removed=self._was_removed,
         )
         self._peers = PeerNetwork(
@@ -142,6 +149,7 @@ class Node:
             buffer_bytes_max=settings.peer_buffer_bytes_max,
             wrong_directory=self._wrong_directory,
             answer=self._desk.answer,
+            security=security.peers,
         )
         self._members.connect(self._peers)
         driver.connect(
@@ -151,6 +159,18 @@ class Node:
             snapshots=self._snapshots,
             store=store,
             membership=self._members,
+        )
+
+    def _make_desk(self, own: Hello) -> ClusterDesk:
+        return ClusterDesk(
+            server=self._server,
+            wake=self._driver.wake,
+            own=own,
+            founders=dict(self._beginning.founders),
+            directory_of=lambda node: dict(self._store.identity.peers).get(node),
+            status=self.status,
+            election_timeout_ms=self._settings.election_timeout_ms,
+            secured=self._security.peers.asking,
         )
 
     def _make_watch(self) -> Watch:
@@ -168,18 +188,22 @@ class Node:
         self._loop.set_exception_handler(self._unexpected)
         self._disk.start()
         self._snapshots.start()
+        if self._settings.scrub_every_ms:
+            self._scrubber.start()
         await self._listen()
         self._watch_signals()
         self._peers.start()
         self._driver.start()
         self._watch.start()
+        self._security.start()
         self._say_hello()
         self._members.start()
         outcome = await self._outcome
         self._members.stop()
-        if outcome.exit_code in (process.EXIT_CLEAN, process.EXIT_REMOVED):
+        if outcome.exit_code in (process.EXIT_CLEAN, process.EXIT_REMOVED, process.RESTART):
             self._is_stopping = True
-            self._manager.stopping()
+            if outcome.exit_code != process.RESTART:  # to a service manager nothing stops then
+                self._manager.stopping()
             events.NODE_STOPPING.say(reason=outcome.words)
             await self._drain()
         else:
@@ -199,7 +223,9 @@ class Node:
             "version": __version__,
             "pid": os.getpid(),
             "data": str(settings.data),
-            "listen": str(settings.listen),
+            "listen": str(settings.listen or "none"),
+            "client_tls_listen": str(settings.tls.client_tls_listen or "none"),
+            "tls": self._security.status(),
             "peer_listen": str(self._beginning.peer_listen or ""),
             "cluster_id": self._beginning.cluster_id.hex(),
             "cluster": {
@@ -207,6 +233,7 @@ class Node:
             },
             "incarnation": self._store.identity.incarnation,
             "linked": self._peers.linked(),
+            "peer_versions": self._peers.versions(),
         }
 
     def metrics(self) -> str:
@@ -246,8 +273,21 @@ class Node:
             refusal = why_not(settings.admin_changes, settings.admin_listen)
             cluster = ClusterPages(self._desk.answer, refusal)
             pages = AdminPages(self.status, self.why_not_ready, self.metrics, cluster)
-            await self._listen_on("--admin-listen", settings.admin_listen, pages.connect)
-        await self._listen_on("--listen", settings.listen, self._clients.connect)
+            cluster_id = self._store.identity.cluster_id.hex()
+            pages.more["/snapshot"] = SnapshotPages(
+                self._store, self._ask_for_snapshot, cluster_id, settings.node_id
+            ).answer
+            connect, admin = pages.connect, self._security.admin
+            await self._listen_on(
+                "--admin-listen", settings.admin_listen, admin.secure(connect) if admin else connect
+            )
+        clients, address = self._security.clients, settings.tls.client_tls_listen
+        if clients is not None and address is not None:
+            await self._listen_on(
+                "--client-tls-listen", address, clients.secure(self._clients.connect)
+            )
+        if settings.listen is not None:
+            await self._listen_on("--listen", settings.listen, self._clients.connect)
 
     async def _listen_on(
         self, flag: str, address: Address, connect: Callable[[], asyncio.Protocol]
@@ -266,6 +306,8 @@ class Node:
     def _watch_signals(self) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
             self._loop.add_signal_handler(number, self._signalled, signal.Signals(number).name)
+        if self._security.is_used:
+            self._loop.add_signal_handler(signal.SIGHUP, self._security.reload)
         if self._stop_with_stdin:
             self._loop.add_reader(sys.stdin.fileno(), self._stdin_ended)
 
@@ -273,7 +315,7 @@ class Node:
         settings = self._settings
         events.NODE_STARTED.say(
             version=__version__,
-            listen=settings.listen,
+            listen=_client_addresses(settings),
             milliseconds=round(process.process_age_seconds() * 1000),
             data=settings.data,
             peer_listen=self._beginning.peer_listen or "none",
@@ -285,6 +327,13 @@ class Node:
         in_force = describe(settings)
         words = ", ".join(f"{key} {value}" for key, value in in_force.items())
         events.SETTINGS_IN_FORCE.say(settings=words, in_force=in_force)
+        if self._damage is not None:
+            events.DISK_DAMAGED.say(
+                damage=self._damage.words,
+                voting=""
+                if self._damage.is_hard_state_known
+                else ". Its last vote may be lost, too: every other voter must be asked first",
+            )
         self._manager.ready()
 
     # ---- what ends a node ----------------------------------------------------------------------
@@ -310,6 +359,26 @@ class Node:
     def _wrong_directory(self, words: str) -> None:
         self._driver.stop()
         self._finish(process.EXIT_DIRECTORY, words)
+
+    def _ask_for_snapshot(self) -> int:
+        index = self._server.ask_for_snapshot()
+        self._driver.wake()
+        return index
+
+    def _rotten(self, damage: CorruptData) -> None:
+        """The disk rots where nobody looked: start again, and let the others bring it back."""
+        if self._peers.linked():
+            events.DISK_ROTS.say(damage=damage)
+            self._finish(process.RESTART, "to be repaired")
+        else:
+            events.DISK_ROTS_ALONE.say(damage=damage)
+
+    def _persist(self, steps: list[Persist]) -> None:
+        """Make steps durable, and say it when the last damage is repaired."""
+        self._store.persist(steps)
+        if self._damage is not None and any(step.is_repaired for step in steps):
+            self._damage = None
+            events.DISK_REPAIRED.say()
 
     def _was_removed(self, words: str) -> None:
         self._finish(process.EXIT_REMOVED, words)
@@ -381,6 +450,8 @@ class Node:
     def _close(self) -> None:
         self._watch.stop()
         self._driver.stop()
+        self._security.stop()
+        self._scrubber.stop()
         self._peers.close()
         for listener in self._listeners:
             listener.close()
@@ -392,6 +463,12 @@ class Node:
 
 def _is_a_bug(error: BaseException) -> bool:
     return process.exit_code(error) == process.EXIT_INVARIANT
+
+
+def _client_addresses(settings: NodeSettings) -> str:
+    tls = settings.tls.client_tls_listen
+    found = [str(settings.listen)] if settings.listen is not None else []
+    return " and ".join(found + ([f"{tls} with TLS"] if tls is not None else []))
 
 
 def _client_bounds(settings: NodeSettings) -> ClientBounds:

@@ -22,7 +22,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from quorate.errors import RemoteProtocolError, WrongDirectory
-from quorate.protocol.peer import Hello
+from quorate.protocol.peer import Hello, common_version
 
 CONTROL_CHANNEL = 255
 _WELCOME, _REFUSED, _WRONG_DIRECTORY = 1, 2, 3
@@ -93,6 +93,15 @@ class PeerChecks:
             RemoteProtocolError: the hello is malformed.
         """
         own = self.own
+        if common_version(own, hello) is None:
+            older, newer = sorted((own, hello), key=lambda one: one.version)
+            return Refusal(
+                f"node {hello.node_id} speaks {hello.versions} of the protocol between nodes, node "
+                f"{own.node_id} {own.versions}, and none is common: bring node {older.node_id} to "
+                f"a release that speaks {newer.versions}, by way of a release that speaks both if "
+                "it must not stop (docs/compatibility.md)",
+                is_final=False,
+            )
         if hello.cluster_id != own.cluster_id:
             return Refusal(
                 f"node {own.node_id} belongs to cluster {own.cluster_id[:8]}, node "

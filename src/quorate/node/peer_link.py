@@ -27,7 +27,7 @@ from quorate.node.events import LINK_STANDS, LINK_TROUBLE
 from quorate.node.peer_identity import CONTROL_CHANNEL, Refusal, decode_verdict
 from quorate.node.units import Address
 from quorate.node.write_now import descriptor_of, write_now
-from quorate.protocol.peer import HELLO_CHANNEL, PeerConnection, encode_frame
+from quorate.protocol.peer import HELLO_CHANNEL, PeerConnection, common_version, encode_frame
 
 if TYPE_CHECKING:
     from quorate.node.peer_network import PeerNetwork
@@ -54,6 +54,8 @@ class PeerLink:
         self.address = address
         self.is_standing = False
         self.is_closed = False
+        self.version = 0
+        """Of the protocol, as agreed for the link that stands; 0 before the first one."""
         self._connection: OutgoingConnection | None = None
         self._retry: asyncio.TimerHandle | None = None
         self._dialling: asyncio.Task[None] | None = None
@@ -148,12 +150,16 @@ class PeerLink:
         host, port = self.address
         try:
             async with asyncio.timeout(_CONNECT_SECONDS):
-                await loop.create_connection(lambda: OutgoingConnection(self), host, port)
+                await loop.create_connection(self._secured, host, port)
         except OSError as error:  # TimeoutError is one
             self.log(f"cannot be reached ({str(error) or 'timeout'}); dialling on")
             self._retry_later()
         finally:
             self._dialling = None
+
+    def _secured(self) -> asyncio.Protocol:
+        security, connection = self.network.security, OutgoingConnection(self)
+        return security.dialled(connection, self.node_id, self.address, self.log)
 
     def _retry_later(self) -> None:
         if self.is_closed or self._retry is not None or self._connection is not None:
@@ -225,6 +231,7 @@ class OutgoingConnection(asyncio.Protocol):
             # Our own objection: the other side hears it, with words, when it dials us.
             objection = link.network.judge(hello)
             if objection is None:
+                link.version = common_version(link.network.checks.own, hello) or 0
                 link.stand()
                 return
             link.log(objection.reason)

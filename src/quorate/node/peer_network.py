@@ -29,6 +29,7 @@ from quorate.node.peer_identity import CONTROL_CHANNEL, PeerChecks, Refusal, enc
 from quorate.node.peer_link import HANDSHAKE_SECONDS, PeerLink, watch_for_silence
 from quorate.node.peer_requests import Answer, AnsweringSide
 from quorate.node.ports import Server
+from quorate.node.security import PeerSecurity
 from quorate.node.units import Address, parse_address
 from quorate.protocol.peer import HELLO_CHANNEL, Hello, PeerConnection, encode_frame
 
@@ -48,6 +49,7 @@ class PeerNetwork:
         wrong_directory: called with the reason when another node says that this node's data
             directory is the wrong one.
         answer: what to do with requests of nodes that only ask; None: nothing is answered.
+        security: TLS of all links; None: none.
     """
 
     def __init__(
@@ -60,12 +62,14 @@ class PeerNetwork:
         buffer_bytes_max: int,
         wrong_directory: Callable[[str], None],
         answer: Answer | None = None,
+        security: PeerSecurity | None = None,
     ) -> None:
         self.server = server
         self.wake = wake
         self.checks = checks
         self.buffer_bytes_max = buffer_bytes_max
         self.wrong_directory = wrong_directory
+        self.security = security or PeerSecurity()
         self.is_closing = False
         self._answer = answer
         self._is_started = False
@@ -133,9 +137,13 @@ class PeerNetwork:
         """Nodes to which a link stands."""
         return [node for node, link in self._links.items() if link.is_standing]
 
-    def connect(self) -> IncomingConnection:
+    def versions(self) -> dict[str, int]:
+        """The version of the protocol agreed with each linked node, by node id."""
+        return {str(node): link.version for node, link in self._links.items() if link.is_standing}
+
+    def connect(self) -> asyncio.Protocol:
         """Protocol factory for ``loop.create_server``."""
-        return IncomingConnection(self)
+        return self.security.accepted(IncomingConnection(self))
 
     # ---- called by incoming connections --------------------------------------------------------
 
@@ -145,6 +153,14 @@ class PeerNetwork:
             return False
         self._strangers[connection] = None
         return True
+
+    def object_to(self, hello: Hello, transport: asyncio.BaseTransport) -> Refusal | None:
+        """Whether whoever said this on a connection that came in is somebody else."""
+        link = self._links.get(hello.node_id)
+        # Whoever is not known here is believed to be where its certificate says that it is.
+        address = link.address if link is not None else _address_of(hello)
+        objection = self.security.objection(transport, hello.node_id, address)
+        return Refusal(objection, is_final=False) if objection is not None else None
 
     def judge(self, hello: Hello) -> Refusal | None:
         """Whether a link with whoever said this may stand."""
@@ -261,6 +277,11 @@ class IncomingConnection(asyncio.Protocol):
         if self._asking is None:
             if self._timeout is not None:
                 self._timeout.cancel()
+            hello = self.hello
+            assert hello is not None
+            objection = self._network.object_to(hello, self.transport)
+            if objection is not None:
+                raise RemoteProtocolError(objection.reason)
             self._asking = self._network.asks(self)
         if self._asking is None:
             self.transport.abort()
@@ -273,10 +294,12 @@ class IncomingConnection(asyncio.Protocol):
         assert hello is not None
         if self._timeout is not None:
             self._timeout.cancel()
-        refusal: Refusal | None = self._network.judge(hello)
+        # Whose certificate it is first: the rest is remembered, and only for who may say it.
+        network = self._network
+        refusal: Refusal | None = network.object_to(hello, self.transport) or network.judge(hello)
         self.transport.writelines(
             [
-                *encode_frame(HELLO_CHANNEL, self._network.checks.own.encode()),
+                *encode_frame(HELLO_CHANNEL, network.checks.own.encode()),
                 *encode_frame(CONTROL_CHANNEL, encode_verdict(refusal)),
             ]
         )
@@ -285,5 +308,5 @@ class IncomingConnection(asyncio.Protocol):
             self.transport.close()
             return False
         self._node_id = hello.node_id
-        self._network.admit(self, self._node_id)
+        network.admit(self, self._node_id)
         return True

@@ -17,6 +17,7 @@ from quorate.consensus.engine import (
     MembershipAnswer,
     ReadSnapshot,
     RoleChange,
+    SnapshotRead,
 )
 from quorate.consensus.entry import Persist, SnapshotMeta
 from quorate.consensus.membership import Configuration
@@ -147,6 +148,9 @@ class Server(Protocol):
     def tick(self, now_ms: int, wall_ms: int) -> None:
         """Time passed; called about every 10 ms."""
 
+    def look(self, now_ms: int) -> None:
+        """What the clock shows right before ``take``."""
+
     def client_opened(self, conn: int, address: str, /) -> None:
         """A client connected; ``conn`` is never used again in this process."""
 
@@ -171,13 +175,14 @@ class Server(Protocol):
     def persisted(self, sequence: int) -> None:
         """Persistence steps up to this one are durable."""
 
+    def ask_for_snapshot(self) -> int:
+        """Take a snapshot soon; returns the index that it will have at least."""
+
     def snapshot_saved(self, meta: SnapshotMeta, size_bytes: int) -> None:
         """The snapshot asked for is durable."""
 
-    def snapshot_read(
-        self, peer: int, meta: SnapshotMeta, offset: int, data: bytes | None, *, last: bool
-    ) -> None:
-        """Answer to ``read_snapshot``; no data: that snapshot is gone."""
+    def snapshot_read(self, answer: SnapshotRead, /) -> None:
+        """Answer to ``read_snapshot``."""
 
     def install(self, meta: SnapshotMeta, chunks: Iterable[bytes]) -> None:
         """Replace the state by a snapshot's."""
@@ -234,8 +239,8 @@ class Store(Protocol):
 
     def read_snapshot(
         self, meta: SnapshotMeta, offset: int, size_bytes: int, /
-    ) -> tuple[bytes | None, bool]:
-        """A piece of a snapshot and whether it was the last one; no data: it is gone."""
+    ) -> tuple[bytes | None, bool, bytes]:
+        """A piece of a snapshot, whether it was the last one, of which bytes; no data: gone."""
 
     def open_snapshot(self, meta: SnapshotMeta) -> Iterable[bytes]:
         """The pieces of a complete snapshot, in order."""

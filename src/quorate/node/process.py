@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import logging
 import os
 import secrets
@@ -27,10 +26,12 @@ from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 from quorate.errors import NoQuorum, QuorateError, SettingsError, StorageError, WrongDirectory
+from quorate.node import memory
 from quorate.node.beginning import JOINED, Beginning, begin_again, begin_joined, begin_new
 from quorate.node.event_log import EventHandler, configure_logging
 from quorate.node.events import NODE_FAILED
 from quorate.node.joining import ask_permission
+from quorate.node.security import Security
 from quorate.node.settings import NodeSettings
 from quorate.storage.identity import Identity, load_identity
 
@@ -40,12 +41,10 @@ EXIT_SETTINGS = 2
 EXIT_INVARIANT = 3
 EXIT_DISK = 4
 EXIT_DIRECTORY = 5
+RESTART = -1
+"""Not an exit code: the same process begins anew."""
 EXIT_NOT_JOINED = 6
 EXIT_REMOVED = 7
-
-# Long-lived containers (znodes, sessions, entries) make full collections long and useless:
-# nothing of ours leaks by cycles. Rare collections keep the safety net.
-_GC_THRESHOLDS = (50_000, 20, 50)
 
 
 def run_node(settings: NodeSettings, *, stop_with_stdin: bool = False) -> int:
@@ -64,7 +63,11 @@ def run_node(settings: NodeSettings, *, stop_with_stdin: bool = False) -> int:
         return EXIT_SETTINGS
     handler = configure_logging(settings)
     try:
-        return _run(settings, stop_with_stdin, handler)
+        code = _run(settings, stop_with_stdin, handler)
+        if code == RESTART:
+            logging.shutdown()
+            os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606 - ourselves
+        return code
     except QuorateError as error:
         NODE_FAILED.say(reason=str(error))
         return exit_code(error)
@@ -90,8 +93,11 @@ def _run(settings: NodeSettings, stop_with_stdin: bool, handler: EventHandler) -
     from quorate.node.assemble import open_store  # noqa: PLC0415 - after logging works
     from quorate.storage.real_disk import RealDisk  # noqa: PLC0415
 
+    # Before anything is touched.
+    security = Security(settings.tls, settings.node_id, settings.dialled_address)
     disk, directory_id = RealDisk(settings.data), secrets.token_bytes(16)
-    beginning = _begin(settings, load_identity(disk), directory_id)
+    beginning = _begin(settings, load_identity(disk), directory_id, security)
+    memory.begin_loading()
     store, recovered = open_store(settings, disk, beginning, directory_id)
     try:
 
@@ -103,10 +109,11 @@ def _run(settings: NodeSettings, stop_with_stdin: bool, handler: EventHandler) -
                 store,
                 recovered,
                 beginning,
+                security,
                 stop_with_stdin=stop_with_stdin,
                 log=handler,
             )
-            _settle_memory()
+            memory.begin_serving()
             return await node.run()
 
         return _run_loop(life)
@@ -114,10 +121,15 @@ def _run(settings: NodeSettings, stop_with_stdin: bool, handler: EventHandler) -
         store.close()
 
 
-def _begin(settings: NodeSettings, identity: Identity | None, directory_id: bytes) -> Beginning:
+def _begin(
+    settings: NodeSettings, identity: Identity | None, directory_id: bytes, security: Security
+) -> Beginning:
     """What this node starts from; a new node that joins asks first."""
     if identity is None and settings.join:
-        return begin_joined(settings, _run_loop(lambda: ask_permission(settings, directory_id)))
+        asking = security.peers.asking
+        return begin_joined(
+            settings, _run_loop(lambda: ask_permission(settings, directory_id, asking))
+        )
     if identity is None:
         return begin_new(settings)
     beginning = begin_again(settings, identity)
@@ -139,12 +151,6 @@ def _run_loop(life: Callable[[], Coroutine[Any, Any, _T]]) -> _T:
         factory = uvloop.new_event_loop
     with asyncio.Runner(loop_factory=factory) as runner:
         return runner.run(life())
-
-
-def _settle_memory() -> None:
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(*_GC_THRESHOLDS)
 
 
 def quit_at_once() -> None:

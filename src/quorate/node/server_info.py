@@ -71,9 +71,15 @@ def _figures(picture: dict[str, Any]) -> dict[str, int | str]:
 
 
 def _configuration(settings: NodeSettings) -> dict[str, str]:
+    ports: dict[str, str] = {}
+    for name, address in (
+        ("clientPort", settings.listen),
+        ("secureClientPort", settings.tls.client_tls_listen),
+    ):
+        if address is not None:
+            ports |= {name: str(address.port), f"{name}Address": address.host}
     return {
-        "clientPort": str(settings.listen.port),
-        "clientPortAddress": settings.listen.host,
+        **ports,
         "dataDir": str(settings.data),
         "tickTime": str(settings.tick_ms),
         "maxClientCnxns": str(settings.connections_per_address_max),

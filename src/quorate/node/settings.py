@@ -13,12 +13,16 @@ Invariants:
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from quorate.consensus.registry import DRIFT_PERCENT_MAX, DRIFT_PERCENT_MIN
 from quorate.errors import SettingsError
+from quorate.node.setting import Setting
+from quorate.node.tls_settings import TLS_SETTINGS, TlsSettings, parse_listen, take_tls_settings
 from quorate.node.units import (
     Address,
     parse_address,
@@ -31,39 +35,9 @@ from quorate.node.units import (
 
 LOG_LEVELS = ("debug", "info", "warning", "error")
 LOG_FORMATS = ("text", "json")
+READS = ("local", "linearizable", "lease")
 JOIN_ROLES = ("voter", "learner", "witness")
 ADMIN_CHANGES = ("loopback", "always", "never")
-
-
-@dataclass(frozen=True, slots=True)
-class Setting:
-    """One setting as users see it.
-
-    Attributes:
-        key: its name in a file; flag and environment variable follow from it.
-        field: the attribute of NodeSettings that holds the parsed value.
-        parse: text to value; raises SettingsError.
-        default: as text; None when it is computed or required.
-        metavar: placeholder in ``--help``.
-        help: one sentence for ``--help``.
-    """
-
-    key: str
-    field: str
-    parse: Callable[[str], Any]
-    default: str | None
-    metavar: str
-    help: str
-
-    @property
-    def flag(self) -> str:
-        """The command-line flag."""
-        return "--" + self.key.replace("_", "-")
-
-    @property
-    def variable(self) -> str:
-        """The environment variable."""
-        return "QUORATE_" + self.key.upper()
 
 
 def _one_of(what: str, words: tuple[str, ...]) -> Callable[[str], str]:
@@ -73,6 +47,26 @@ def _one_of(what: str, words: tuple[str, ...]) -> Callable[[str], str]:
         return text.lower()
 
     return parse
+
+
+def _parse_reads(text: str) -> str:
+    if text.lower() not in READS:
+        raise SettingsError(f"{text!r} is no way to read; choose one of {', '.join(READS)}")
+    return text.lower()
+
+
+def _parse_drift_percent(text: str) -> int:
+    """A factor such as 1.1 as hundredths, rounded up: a larger bound is the safer one."""
+    try:
+        percent = math.ceil(round(float(text) * 100, 6))
+    except (ValueError, OverflowError):
+        raise SettingsError(f"{text!r} is no number; write for example 1.1") from None
+    if not DRIFT_PERCENT_MIN <= percent <= DRIFT_PERCENT_MAX:
+        raise SettingsError(
+            f"{text} must be {DRIFT_PERCENT_MIN / 100} to {DRIFT_PERCENT_MAX / 100}: how many "
+            "times as fast the fastest clock of the cluster runs as the slowest, at most"
+        )
+    return percent
 
 
 def _parse_super_digest(text: str) -> str:
@@ -85,7 +79,12 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("id", "node_id", parse_count, None, "N", "Number of this node, from 1 (required)."),
     Setting("data", "data", Path, None, "DIR", "Directory for everything durable (required)."),
     Setting(
-        "listen", "listen", parse_address, "127.0.0.1:2181", "HOST:PORT", "Where clients connect."
+        "listen",
+        "listen",
+        parse_listen,
+        "127.0.0.1:2181",
+        "HOST:PORT",
+        "Where clients connect without TLS; none: nowhere.",
     ),
     Setting(
         "peer_listen",
@@ -166,6 +165,23 @@ SETTINGS: tuple[Setting, ...] = (
         "How often an idle leader speaks; at most a third of the election timeout.",
     ),
     Setting(
+        "reads",
+        "reads",
+        _parse_reads,
+        "local",
+        "MODE",
+        "local: what this node has; linearizable: never stale, one round to a majority for all "
+        "reads that wait; lease: never stale while clocks keep to --clock-drift-bound, no round.",
+    ),
+    Setting(
+        "clock_drift_bound",
+        "clock_drift_percent",
+        _parse_drift_percent,
+        "1.1",
+        "FACTOR",
+        "How many times as fast the fastest clock runs as the slowest, at most (--reads lease).",
+    ),
+    Setting(
         "drain_timeout",
         "drain_timeout_ms",
         parse_duration_ms,
@@ -177,9 +193,17 @@ SETTINGS: tuple[Setting, ...] = (
         "snapshot_every",
         "snapshot_every_bytes",
         parse_size_bytes,
-        "64MiB",
+        "8MiB",
         "SIZE",
-        "Take a snapshot after this much log.",
+        "No snapshot for less log than this.",
+    ),
+    Setting(
+        "snapshot_rate",
+        "snapshot_bytes_per_second",
+        parse_size_bytes,
+        "32MiB",
+        "SIZE",
+        "Most bytes of snapshots that a leader sends in a second (0B: no limit).",
     ),
     Setting(
         "segment_size",
@@ -188,6 +212,14 @@ SETTINGS: tuple[Setting, ...] = (
         "64MiB",
         "SIZE",
         "Size of one file of the write-ahead log.",
+    ),
+    Setting(
+        "scrub_every",
+        "scrub_every_ms",
+        parse_duration_ms,
+        "1h",
+        "TIME",
+        "How often files are read through in search of damage, slowly (0s: never).",
     ),
     Setting(
         "request_max",
@@ -261,6 +293,7 @@ SETTINGS: tuple[Setting, ...] = (
         "text|json",
         "Lines for people, or one JSON object per line.",
     ),
+    *TLS_SETTINGS,
 )
 
 BY_KEY: Mapping[str, Setting] = {setting.key: setting for setting in SETTINGS}
@@ -272,7 +305,7 @@ class NodeSettings:
 
     node_id: int
     data: Path
-    listen: Address
+    listen: Address | None
     peer_listen: Address
     peer_address: Address | None
     admin_listen: Address | None
@@ -285,9 +318,13 @@ class NodeSettings:
     tick_ms: int
     election_timeout_ms: int
     heartbeat_ms: int
+    reads: str
+    clock_drift_percent: int
     drain_timeout_ms: int
     snapshot_every_bytes: int
+    snapshot_bytes_per_second: int
     segment_bytes: int
+    scrub_every_ms: int
     request_bytes_max: int
     connections_max: int
     connections_per_address_max: int
@@ -297,6 +334,22 @@ class NodeSettings:
     slow_disk_ms: int
     log_level: str
     log_format: str
+    tls: TlsSettings
+
+    @property
+    def dialled_address(self) -> Address | None:
+        """What other nodes dial to reach this one, as far as settings tell."""
+        address = self.peer_address
+        if address is None and self.is_peer_listen_given:
+            address = self.cluster[self.node_id] if self.is_cluster_given else self.peer_listen
+        return None if address is None or address.is_wildcard else address
+
+    @property
+    def client_address(self) -> Address:
+        """Where clients connect: without TLS if that is possible, else with it."""
+        address = self.listen or self.tls.client_tls_listen
+        assert address is not None
+        return address
 
     @property
     def session_timeout_min_ms(self) -> int:
@@ -312,8 +365,9 @@ class NodeSettings:
 def describe(settings: NodeSettings) -> dict[str, str]:
     """Every setting in force as text, for logs; what is secret is only said to be set."""
     found = {}
+    tls = settings.tls.in_force()
     for setting in SETTINGS:
-        value = getattr(settings, setting.field)
+        value = tls[setting.key] if setting.key in tls else getattr(settings, setting.field)
         if setting.key == "super_digest":
             value = "set" if value else "not set"
         elif setting.key == "cluster":
@@ -362,6 +416,7 @@ def complete(values: Mapping[str, Any]) -> NodeSettings:
     known["peer_listen"] = known.get("peer_listen") or cluster[node_id]
     known.setdefault("admin_listen", None)
     known.setdefault("peer_address", None)
+    known["tls"] = take_tls_settings(known)
     settings = NodeSettings(**known)
     _check(settings)
     return settings
@@ -388,11 +443,17 @@ def _check(settings: NodeSettings) -> None:
         )
     if settings.slow_disk_ms < 1:
         raise SettingsError("--slow-disk must be at least 1ms")
+    if settings.listen is None and settings.tls.client_tls_listen is None:
+        raise SettingsError(
+            "--listen is none and --client-tls-listen is not given: no client "
+            "could connect; give one of them an address"
+        )
     if settings.connections_max < 1:
         raise SettingsError("--connections-max must be at least 1")
     used: dict[Address, str] = {}
     for flag, address in (
         ("--listen", settings.listen),
+        ("--client-tls-listen", settings.tls.client_tls_listen),
         ("--peer-listen", settings.peer_listen),
         ("--admin-listen", settings.admin_listen),
     ):

@@ -14,14 +14,17 @@ from pathlib import Path
 from typing import Any
 
 from quorate.errors import SettingsError
-from quorate.node.settings import BY_KEY, SETTINGS, NodeSettings, Setting, complete
+from quorate.node.setting import Setting
+from quorate.node.settings import BY_KEY, SETTINGS, NodeSettings, complete
 from quorate.node.units import add_member, parse_address
+from quorate.node.versions import VARIABLE
 
 CONFIG_VARIABLE = "QUORATE_CONFIG"
 OTHER_VARIABLES = frozenset(
     # Read by other commands or by launch scripts; not settings of a node.
     {
         CONFIG_VARIABLE,
+        VARIABLE,
         "QUORATE_SERVERS",
         "QUORATE_ADMIN",
         "QUORATE_PYTHON",

@@ -6,6 +6,9 @@ the other nodes even know that there is something to write; for answers it is a 
 microseconds of waiting each. So where nothing is buffered the bytes go to the socket at once;
 whatever it does not take goes the usual way. A turn writes once per connection in any case.
 
+A transport with TLS (``tls_transport.py``) encrypts and then does the same with its own socket; it
+has no descriptor for others to write to.
+
 Invariant: bytes leave in order, because the short cut is taken only while the transport holds none.
 """
 
@@ -16,14 +19,18 @@ import os
 from collections.abc import Sequence
 
 _PARTS_MAX = 256  # well below IOV_MAX
+_NO_DESCRIPTOR = -1
 
 
 def write_now(transport: asyncio.Transport, descriptor: int, parts: Sequence[bytes]) -> None:
-    """Send the parts over an open transport whose socket is ``descriptor``.
+    """Send the parts over an open transport; ``descriptor`` is what ``descriptor_of`` gave for it.
 
     Errors are not raised: the transport meets them itself and loses its connection.
     """
     if transport.is_closing():
+        return
+    if descriptor < 0:
+        transport.writelines(parts)
         return
     if len(parts) > _PARTS_MAX:
         parts = (b"".join(parts),)
@@ -47,6 +54,13 @@ def _try(descriptor: int, parts: Sequence[bytes]) -> Sequence[bytes]:
 
 
 def descriptor_of(transport: asyncio.Transport) -> int:
+    """The file descriptor to write to; negative when only the transport may write."""
+    if transport.get_extra_info("ssl_object") is not None:
+        return _NO_DESCRIPTOR
+    return socket_of(transport)
+
+
+def socket_of(transport: asyncio.Transport) -> int:
     """The file descriptor of a transport's socket."""
     descriptor: int = transport.get_extra_info("socket").fileno()
     return descriptor

@@ -6,6 +6,14 @@ what travels on a channel is its user's business.
     frame    length u32 (channel and payload) | crc32 u32 (of the same) | channel u8 | payload
     hello    the first frame of either side, on channel 0: who speaks, and which cluster it means
 
+    hello = magic 8 | highest version u16 | node u32 | incarnation u64 | nonce u64
+            | cluster: length u16, text | directory: length u16, text | fields
+    field = tag u8 | length u16 | bytes       1: lowest version u16    2: address, text
+
+The hello's own layout never changes again, because it is read before anything is agreed: later
+releases add fields, and fields that are not known are passed over. Each side says which versions
+of everything else it speaks, and both use the highest that they share (``common_version``).
+
 Invariants:
     * a length is checked against its bound before a byte of the frame is kept; until the hello
       has come the bound is a few hundred bytes, because anybody may connect
@@ -24,16 +32,23 @@ from quorate.errors import RemoteProtocolError
 
 HELLO_CHANNEL = 0
 PEER_FRAME_BYTES_MAX = 64 << 20
-HELLO_BYTES_MAX = 640
+HELLO_BYTES_MAX = 1024
 ASKER_FRAME_BYTES_MAX = 64 << 10
 PEER_PROTOCOL_VERSION = 2
+"""The newest version that this release speaks. History: docs/compatibility.md."""
+PEER_PROTOCOL_VERSION_MIN = 2
+"""The oldest one."""
 
 _MAGIC = b"QUORATE\n"
+_TLS_RECORD = 0x16  # as a frame's first byte it would mean hundreds of megabytes
 _HEAD = Struct(">IIB")
 _HELLO = Struct(">8sHIQQ")
 _NAME_LENGTH = Struct(">H")
 _NAME_BYTES_MAX = 128
 _ADDRESS_BYTES_MAX = 262  # a host name of 255 bytes, a colon and a port
+_FIELD = Struct(">BH")
+_VERSION = Struct(">H")
+_LOWEST_VERSION, _ADDRESS = 1, 2
 # The checksum starts with the channel, which is known before the payload: no copy is needed.
 _CHANNEL_CRC = tuple(crc32(bytes((channel,))) for channel in range(256))
 
@@ -51,7 +66,8 @@ class Hello(NamedTuple):
         address: where this node can be dialled, ``HOST:PORT``; empty: nowhere. A node that is
             reached by one it has not heard of yet (it was away while members changed) answers
             there.
-        version: of this protocol.
+        version: the highest version of this protocol that it speaks.
+        version_min: the lowest.
     """
 
     cluster_id: str
@@ -61,6 +77,14 @@ class Hello(NamedTuple):
     boot_nonce: int
     address: str = ""
     version: int = PEER_PROTOCOL_VERSION
+    version_min: int = PEER_PROTOCOL_VERSION_MIN
+
+    @property
+    def versions(self) -> str:
+        """The versions it speaks, for people."""
+        if self.version == self.version_min:
+            return f"version {self.version}"
+        return f"versions {self.version_min} to {self.version}"
 
     def encode(self) -> bytes:
         """Give the hello as the payload of a frame on ``HELLO_CHANNEL``."""
@@ -76,17 +100,18 @@ class Hello(NamedTuple):
                 cluster,
                 _NAME_LENGTH.pack(len(directory)),
                 directory,
-                _NAME_LENGTH.pack(len(address)),
-                address,
+                _FIELD.pack(_LOWEST_VERSION, _VERSION.size),
+                _VERSION.pack(self.version_min),
+                *((_FIELD.pack(_ADDRESS, len(address)), address) if address else ()),
             )
         )
 
     @classmethod
     def decode(cls, payload: bytes) -> Hello:
-        """Read a hello.
+        """Read a hello, of whatever version its sender is.
 
         Raises:
-            RemoteProtocolError: whoever connected is no node of ours, or of another version.
+            RemoteProtocolError: whoever connected is no node of ours.
         """
         if not payload.startswith(_MAGIC):
             raise RemoteProtocolError(
@@ -94,19 +119,37 @@ class Hello(NamedTuple):
             )
         try:
             _magic, version, node_id, incarnation, nonce = _HELLO.unpack_from(payload)
-            if version != PEER_PROTOCOL_VERSION:
-                raise RemoteProtocolError(
-                    f"node {node_id} speaks version {version} of the peer protocol, this node "
-                    f"{PEER_PROTOCOL_VERSION}: bring both to releases that share one"
-                )
             cluster, position = _read_name(payload, _HELLO.size)
             directory, position = _read_name(payload, position)
-            address, position = _read_name(payload, position, _ADDRESS_BYTES_MAX)
+            fields = _read_fields(payload, position)
+            address = fields.get(_ADDRESS, b"").decode()
+            # Whoever does not say is of before there were ranges, and speaks one version.
+            lowest = fields.get(_LOWEST_VERSION, _VERSION.pack(version))
+            (version_min,) = _VERSION.unpack(lowest)
         except (struct.error, UnicodeDecodeError):
             raise RemoteProtocolError("a hello with damaged fields") from None
-        if position != len(payload) or node_id < 1:
+        if node_id < 1 or version_min > version or len(address) > _ADDRESS_BYTES_MAX:
             raise RemoteProtocolError("a hello with damaged fields")
-        return cls(cluster, node_id, directory, incarnation, nonce, address, version)
+        return cls(cluster, node_id, directory, incarnation, nonce, address, version, version_min)
+
+
+def common_version(one: Hello, other: Hello) -> int | None:
+    """The highest version that both speak; None if there is none."""
+    version = min(one.version, other.version)
+    return version if version >= max(one.version_min, other.version_min) else None
+
+
+def _read_fields(payload: bytes, position: int) -> dict[int, bytes]:
+    """The fields at the end of a hello, by tag; each tag once."""
+    fields: dict[int, bytes] = {}
+    while position < len(payload):
+        tag, length = _FIELD.unpack_from(payload, position)
+        position += _FIELD.size
+        if position + length > len(payload) or tag in fields:
+            raise RemoteProtocolError("a hello with damaged fields")
+        fields[tag] = payload[position : position + length]
+        position += length
+    return fields
 
 
 def _read_name(payload: bytes, position: int, bytes_max: int = _NAME_BYTES_MAX) -> tuple[str, int]:
@@ -172,6 +215,10 @@ class PeerConnection:
         while end - position >= _HEAD.size:
             length, checksum, channel = _HEAD.unpack_from(data, position)
             if not 1 <= length <= self._limit:
+                if self.hello is None and data[position] == _TLS_RECORD:
+                    raise RemoteProtocolError(
+                        "it speaks TLS, and --peer-tls is off here: give all nodes the same setting"
+                    )
                 raise RemoteProtocolError(f"a peer frame of {length} bytes; at most {self._limit}")
             stop = position + 8 + length
             if stop > end:

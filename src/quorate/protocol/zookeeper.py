@@ -52,6 +52,7 @@ class OpCode(IntEnum):
     ADD_WATCH = 106
     WHO_AM_I = 107
     CLOSE_SESSION = -11
+    ONCE = 0x71750001  # ours ("qu", 1): wraps a write, see docs/exactly-once.md
 
 
 WRITES: Final = frozenset(
@@ -65,6 +66,7 @@ WRITES: Final = frozenset(
         OpCode.SET_ACL,
         OpCode.MULTI,
         OpCode.CLOSE_SESSION,
+        OpCode.ONCE,
     }
 )
 """Requests that go through the log."""
@@ -126,6 +128,10 @@ class ErrorCode(IntEnum):
     SESSION_CLOSED_REQUIRE_SASL_AUTH = -124
     QUOTA_EXCEEDED = -125
     THROTTLED_OP = -127
+    # Ours, and only ever told to clients that ask for exactly once.
+    SERIAL_SETTLED = -7001
+    SERIAL_REUSED = -7002
+    RESULTS_FULL = -7003
 
 
 class EventType(IntEnum):

@@ -96,6 +96,18 @@ def multi(parts: Iterable[Part], opcode: int = OpCode.MULTI) -> Part:
     return Part(opcode, b"".join(framed) + MULTI_END)
 
 
+def once(part: Part, serial: int, first_unanswered: int) -> Part:
+    """Ask for a write exactly once (docs/exactly-once.md); send it again as often as need be.
+
+    Args:
+        part: the write; the same whenever this serial is used.
+        serial: its number within the session, from 1.
+        first_unanswered: the lowest serial without an answer yet, this one at most.
+    """
+    head = LONG.pack(serial) + LONG.pack(first_unanswered) + INT.pack(part.opcode)
+    return Part(OpCode.ONCE, head + part.body)
+
+
 CLOSE_SESSION: Final = Part(OpCode.CLOSE_SESSION, b"")
 """``closeSession``."""
 

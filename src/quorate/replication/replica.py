@@ -36,6 +36,7 @@ from quorate.consensus.engine import (
     NO_LEADER,
     Announce,
     ChangeMembership,
+    Clock,
     Effects,
     Engine,
     Leadership,
@@ -112,7 +113,9 @@ class Replica:
         self._outbox = Outbox(node_id, incarnation)
         self._intake = Intake(settings.intake_bytes_max)
         self._digests = DigestAgreement(node_id)
-        self._snapshots = SnapshotPolicy(settings.snapshot_bytes_min, settings.snapshot_factor)
+        self._snapshots = SnapshotPolicy(
+            settings.snapshot_bytes_min, settings.snapshot_factor, node_id
+        )
         self._context = ApplyContext()
         self._now_ms = 0
         self._wall_ms = 0
@@ -158,6 +161,10 @@ class Replica:
             self._outbox.resend()
         if self._barriers_retry and self.leadership.leader != NO_LEADER:
             self._retry_barriers()
+
+    def look(self, now_ms: int) -> None:
+        """Say what the clock shows, read after everything that came before: leases need it."""
+        self.engine.step(Clock(now_ms))
 
     def submit(self, payload: bytes) -> int:
         """Submit a batch of this node's clients; its number will show up in ``Turn.results``.
@@ -221,6 +228,12 @@ class Replica:
         """Ask the engine to hand leadership over (to the best voter by default)."""
         self.engine.step(TransferLeadership(to))
 
+    def ask_for_snapshot(self) -> int:
+        """Take a snapshot soon; returns the index that it will have at least."""
+        if self.applied_index:
+            self._snapshots.ask()
+        return self.applied_index
+
     def change_membership(self, token: Hashable, change: Change) -> None:
         """Ask for other members; ``Turn.membership`` answers under ``token``.
 
@@ -232,14 +245,12 @@ class Replica:
     def snapshot_saved(self, meta: SnapshotMeta, size_bytes: int) -> None:
         """The running SnapshotJob is durable."""
         self._figures.snapshots_saved += 1
-        self._snapshots.end(size_bytes)
+        self._snapshots.end()
         self.engine.step(SnapshotSaved(meta, size_bytes))
 
-    def snapshot_read(
-        self, peer: int, meta: SnapshotMeta, offset: int, data: bytes | None, *, last: bool
-    ) -> None:
+    def snapshot_read(self, answer: SnapshotRead) -> None:
         """Answer of storage to a ``Turn.read_snapshot``."""
-        self.engine.step(SnapshotRead(peer, meta, offset, data, last))
+        self.engine.step(answer)
 
     def install(self, meta: SnapshotMeta, chunks: Iterable[bytes]) -> None:
         """Replace the state by the snapshot that ``Turn.install`` named.
@@ -565,7 +576,7 @@ class Replica:
         turn.abandon_snapshot = self._snapshots.abandon()
 
     def _load(self, meta: SnapshotMeta, chunks: Iterable[bytes]) -> None:
-        self._is_witness, chunks = split_withheld(chunks)
+        self._is_witness, chunks = split_withheld(self._snapshots.loading(chunks))
         if not self._is_witness:
             time_ms, applied, rest = split_header(chunks)
             self.machine.restore(rest)
@@ -573,4 +584,3 @@ class Replica:
             self._time_ms = time_ms
             self._applied = applied
         self.applied_index = meta.index
-        self._snapshots.end(0)

@@ -14,26 +14,49 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterable, Iterator
 from itertools import chain
+from zlib import crc32
 
 from quorate.consensus.entry import WITHHELD_BODY
 from quorate.errors import CorruptData, InvariantBroken, RemoteProtocolError
 from quorate.replication.origins import AppliedBatches
 
 _HEADER = struct.Struct(">4sHQI")
+_SPREAD = struct.Struct(">QQ")
 _MAGIC = b"QSNP"
 _VERSION = 1
 _TABLE_BYTES_MAX = 1 << 20
 
 
 class SnapshotPolicy:
-    """Decides when the log has grown enough (dissertation §5.1.2), and guards the running one."""
+    """Decides when the log has grown enough (dissertation §5.1.2), and guards the running one.
 
-    __slots__ = ("_bytes_min", "_factor", "_running", "bytes_since_last", "last_size_bytes")
+    The log is measured against the state, as the state machine writes it: both are what a restart
+    has to read. How small storage makes the bytes changes nothing.
 
-    def __init__(self, bytes_min: int, factor: float) -> None:
+    Replicas' logs grow alike, but a majority should not be busy with snapshots at one time: with a
+    ``node_id`` each node waits for up to half as much again, differently each time.
+    """
+
+    __slots__ = (
+        "_bytes_min",
+        "_factor",
+        "_is_asked",
+        "_node_id",
+        "_round",
+        "_running",
+        "_size_bytes",
+        "bytes_since_last",
+        "last_size_bytes",
+    )
+
+    def __init__(self, bytes_min: int, factor: float, node_id: int = 0) -> None:
         self._bytes_min = bytes_min
         self._factor = factor
+        self._node_id = node_id
+        self._round = 0
         self._running: object | None = None
+        self._size_bytes = 0  # of the one under way
+        self._is_asked = False
         self.bytes_since_last = 0
         self.last_size_bytes = 0
 
@@ -44,24 +67,50 @@ class SnapshotPolicy:
 
     def is_due(self) -> bool:
         """Whether a snapshot should begin now."""
-        return self._running is None and self.bytes_since_last >= self.threshold_bytes
+        if self._running is not None:
+            return False
+        if self._is_asked:
+            return True
+        if self.bytes_since_last < self._bytes_min:
+            return False
+        return self.bytes_since_last >= self.threshold_bytes
 
     @property
     def threshold_bytes(self) -> int:
         """How much log makes a snapshot due."""
-        return max(self._bytes_min, int(self.last_size_bytes * self._factor))
+        threshold = max(self._bytes_min, int(self.last_size_bytes * self._factor))
+        if self._node_id:
+            # Sixteen bits of a checksum are as good as drawn, and the same in every run.
+            spread = crc32(_SPREAD.pack(self._node_id, self._round)) >> 16
+            threshold += threshold * spread >> 17
+        return threshold
+
+    def ask(self) -> None:
+        """Somebody wants a snapshot, however little has changed."""
+        self._is_asked = True
 
     def begin(self, header: bytes, body: Iterator[bytes]) -> Iterator[bytes]:
         """Start the snapshot: its pieces, header first, guarded against use after abandoning."""
         assert self._running is None
         ticket = self._running = object()
+        self._round += 1
+        self._is_asked = False
         self.bytes_since_last = 0
         return self._pieces(ticket, header, body)
 
-    def end(self, size_bytes: int) -> None:
-        """Record that the running snapshot is durable (or came from the leader)."""
+    def end(self) -> None:
+        """Record that the running snapshot is durable."""
         self._running = None
-        self.last_size_bytes = size_bytes
+        self.last_size_bytes = self._size_bytes
+
+    def loading(self, pieces: Iterable[bytes]) -> Iterator[bytes]:
+        """Pass the pieces of a snapshot on that is being loaded, and measure it."""
+        self.bytes_since_last = 0
+        self._size_bytes = 0
+        for piece in pieces:
+            self._size_bytes += len(piece)
+            yield piece
+        self.last_size_bytes = self._size_bytes
 
     def abandon(self) -> bool:
         """Give the running snapshot up; True when there was one."""
@@ -70,9 +119,11 @@ class SnapshotPolicy:
         return was_running
 
     def _pieces(self, ticket: object, header: bytes, body: Iterator[bytes]) -> Iterator[bytes]:
+        self._size_bytes = 0
         for piece in chain((header,), body):
             if self._running is not ticket:
                 raise InvariantBroken("an abandoned snapshot was pulled further")
+            self._size_bytes += len(piece)
             yield piece
         if self._running is not ticket:
             raise InvariantBroken("an abandoned snapshot was pulled to its end")

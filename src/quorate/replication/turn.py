@@ -104,8 +104,11 @@ class ReplicaSettings:
             lost messages need it; a new leader or link is noticed at once.
         digest_interval: replicas compare digests every so many entries; 0 switches it off.
         snapshot_bytes_min: never snapshot for less log than this.
-        snapshot_factor: snapshot when the log since the last one exceeds its size times this
-            (dissertation §5.1.2: by ratio, not by a fixed count).
+        snapshot_factor: snapshot when the log since the last one exceeds the state's size times
+            this (dissertation §5.1.2: by ratio, not by a fixed count) or up to half as much again,
+            so that nodes do not all do it at one time. A restart loads the state
+            and replays the log, of which a byte takes two to three times as long. Large: restarts
+            take long, and the log in memory is large. Small: snapshots all the time.
     """
 
     entry_bytes_max: int = 1 << 20
@@ -113,8 +116,8 @@ class ReplicaSettings:
     forward_bytes_max: int = 4 << 20
     resend_ms: int = 500
     digest_interval: int = 256
-    snapshot_bytes_min: int = 64 << 20
-    snapshot_factor: float = 4.0
+    snapshot_bytes_min: int = 8 << 20
+    snapshot_factor: float = 0.4
 
     def __post_init__(self) -> None:
         if self.intake_bytes_max < self.entry_bytes_max:

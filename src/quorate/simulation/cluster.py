@@ -66,7 +66,7 @@ class VirtualCluster:
         self.crashes = self.partitions = self.stops = 0
         self._ambushes = Ambushes(world, self._strike)
         court.engine.on_moment = court.durability.on_moment = self._ambushes.reached
-        settings = HostSettings(SMALL_STORAGE, cluster_id)
+        settings = HostSettings(SMALL_STORAGE, cluster_id, may_repair=nodes + spares > 1)
         self.hosts = {
             node: Host(node, world, court, settings, build, wrap_engine)
             for node in range(1, nodes + spares + 1)
@@ -401,6 +401,14 @@ class VirtualCluster:
                 self.restart(host.node_id)
         for host in self.living():
             self._introduce(host)
+        self._retire_the_mute()
+
+    def _retire_the_mute(self) -> None:
+        """A node that may have lost its vote needs a word of all others: else people must help."""
+        mute = [host for host in self.living() if _is_mute(host)]
+        if len(mute) > 1 or (mute and len(self.usable()) < len(self.hosts)):
+            for host in mute:
+                host.retire("it may have lost its vote, and not every other voter can be asked")
 
     # ---- links ---------------------------------------------------------------------------------
 
@@ -454,6 +462,10 @@ def _accepts(host: Host, peer: Host) -> bool:
     except WrongDirectory as error:
         peer.retire(str(error))
         return False
+
+
+def _is_mute(host: Host) -> bool:
+    return host.damage is not None and not host.damage.is_hard_state_known
 
 
 def _opened(core: Any, peer: int) -> None:

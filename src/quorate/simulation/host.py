@@ -23,8 +23,8 @@ from functools import partial
 from typing import Any, Protocol, TypeAlias
 
 from quorate.consensus.change import Change
-from quorate.consensus.engine import Engine, ReadSnapshot
-from quorate.consensus.entry import Persist, Recovered, SnapshotMeta
+from quorate.consensus.engine import Engine, ReadSnapshot, SnapshotRead
+from quorate.consensus.entry import Damage, Persist, Recovered, SnapshotMeta
 from quorate.consensus.registry import create_engine
 from quorate.errors import DiskFailed, RemoteProtocolError, StorageError, WrongDirectory
 from quorate.replication.turn import Channel, SnapshotJob, Turn
@@ -33,13 +33,18 @@ from quorate.simulation.clocks import DiskTiming, VirtualClock
 from quorate.simulation.disk import VirtualDisk
 from quorate.simulation.judges.court import Court
 from quorate.simulation.world import World
+from quorate.storage.repair import MARKER_NAME
 from quorate.storage.settings import StorageSettings
 from quorate.storage.store import Store
 
 ANNOUNCE_US = 1_000
 BACKLOG_MAX = 20_000
 SMALL_STORAGE = StorageSettings(
-    segment_bytes=8_192, preallocate_bytes=0, spare_segments_max=1, snapshot_sync_bytes=1_000
+    segment_bytes=8_192,
+    preallocate_bytes=0,
+    spare_segments_max=1,
+    snapshot_sync_bytes=300,
+    snapshot_block_bytes=64,
 )
 """Small enough that segments rotate and are recycled many times in a short run."""
 
@@ -48,6 +53,8 @@ class Core(Protocol):
     """What a host drives: a Replica, or a CoordinationServer around one."""
 
     def tick(self, now_ms: int, wall_ms: int) -> None: ...
+
+    def look(self, now_ms: int) -> None: ...
 
     def peer_received(self, peer: int, channel: int, payload: bytes) -> None: ...
 
@@ -67,9 +74,7 @@ class Core(Protocol):
 
     def snapshot_saved(self, meta: SnapshotMeta, size_bytes: int) -> None: ...
 
-    def snapshot_read(
-        self, peer: int, meta: SnapshotMeta, offset: int, data: bytes | None, *, last: bool
-    ) -> None: ...
+    def snapshot_read(self, answer: SnapshotRead) -> None: ...
 
     def is_quiet(self) -> bool: ...
 
@@ -91,6 +96,7 @@ class HostSettings:
     cluster_id: bytes
     tick_us: int = 10_000
     disk_us: tuple[int, int] = (100, 1_000)
+    may_repair: bool = True
 
 
 class Host:
@@ -102,6 +108,7 @@ class Host:
         on_moment: hears what it has come to, as ``on_moment(moment, node)``.
         on_down: hears that it is down: crashed, killed or stopped by itself.
         is_harmed: its disk was damaged on purpose: it may stop, and may refuse to start.
+        damage: what it said at its last start about what it had lost.
         may_stop: its disk was made to fail on purpose: it may stop, and starts again.
         retired: why it will not start again, or None.
         stopped: why it stopped itself the last time, or None.
@@ -130,6 +137,7 @@ class Host:
         self.on_moment: Callable[[str, int], None] = lambda _moment, _node: None
         self.on_down: Callable[[Host], None] = lambda _: None
         self.is_harmed = False
+        self.damage: Damage | None = None
         self.may_stop = False
         self.retired: str | None = None
         self.stopped: str | None = None
@@ -184,6 +192,11 @@ class Host:
             cluster_id=settings.cluster_id,
             new_directory_id=self.dice.bytes(16),
             settings=settings.storage,
+            may_repair=settings.may_repair,
+        )
+        self.damage = recovered.damage
+        self._court.conduct.damage_is_reported_only_if_there_is_some(
+            self.node_id, recovered.damage, self.is_harmed
         )
         self._court.durability.on_start(self.node_id, recovered)
 
@@ -191,7 +204,7 @@ class Host:
             engine = create_engine(name, **arguments)
             if self._wrap_engine is not None:
                 engine = self._wrap_engine(engine)
-            return self._court.engine.observe(self.node_id, engine, recovered)
+            return self._court.engine.observe(self.node_id, engine, recovered, self.clock.now_ms)
 
         self._store = store
         self.core = self._build(self, store, recovered, make_engine)
@@ -241,12 +254,18 @@ class Host:
 
     def _down(self) -> None:
         was_alive, self.alive = self.alive, False
+        self._court.engine.on_down(self.node_id)
         self.core = self._store = None
         self._backlog, self.paused = [], False
         if self.disk.silent_damage:
             self.retired = "its disk lost a write that it had confirmed, and nothing can tell"
         if was_alive:
             self.on_down(self)
+
+    @property
+    def is_being_repaired(self) -> bool:
+        """Whether the disk still says that something is missing."""
+        return self.alive and not self.disk.is_dead and MARKER_NAME in self.disk.names()
 
     # ---- who is who ----------------------------------------------------------------------------
 
@@ -355,6 +374,7 @@ class Host:
         self._driving = True
         try:
             while True:
+                core.look(self.clock.now_ms())
                 turn = core.take()
                 again = self._carry_out(core, turn)
                 if not self.alive:  # its disk failed meanwhile
@@ -463,8 +483,9 @@ class Host:
     def _read_snapshot(self, request: ReadSnapshot) -> None:
         def read() -> None:
             assert self._store is not None
-            data, last = self._store.read_snapshot(request.meta, request.offset, request.size_bytes)
-            self.core.snapshot_read(request.peer, request.meta, request.offset, data, last=last)
+            meta, offset = request.meta, request.offset
+            piece = self._store.read_snapshot(meta, offset, request.size_bytes)
+            self.core.snapshot_read(SnapshotRead(request.peer, meta, offset, *piece))
 
         if self._guarded(read):
             self.drive()

@@ -27,6 +27,12 @@ from quorate.simulation.workloads.workload import Workload
 from quorate.simulation.world import Dice
 
 CHECKED_EVERY = 10
+READS_EVERY = 7
+"""Of so many seeds, one run has linearizable reads by rounds, one by leases, two have retries."""
+ONCE_AT = (0, 4)
+ONCE_PERCENT = 50
+LEASE_PERCENT = 123
+"""A clock drift bound that the drawn drift (a tenth faster, a tenth slower) keeps within."""
 SHARES_OF_KINDS = (0.1, 0.2, 0.4, 0.6)
 AMBUSH = "ambush"
 AMBUSH_SHARE = 0.4
@@ -42,6 +48,8 @@ class Wishes:
         clients: how many.
         duration_us: how long faults act.
         faults: kinds that may exist, see KINDS; None: all.
+        leases: whether reads are answered by leases; None: some runs.
+        once: whether clients ask for writes exactly once; None: some runs.
     """
 
     workload: str = ""
@@ -49,6 +57,8 @@ class Wishes:
     clients: int = 4
     duration_us: int = 60 * SECOND
     faults: tuple[str, ...] | None = None
+    leases: bool | None = None
+    once: bool | None = None
 
 
 # ---- kinds of fault: each adds one occurrence to the draft ---------------------------------------
@@ -330,6 +340,7 @@ def draw_scenario(seed: int, wishes: Wishes, workload_of: Callable[[str], Worklo
         hints=0 if dice.chance(0.3) else 1,
         checked=1 if seed % CHECKED_EVERY == 0 else 0,
     )
+    settings = _draw_reads(seed, wishes, settings)
     scenario = Scenario(
         seed=seed,
         workload=name,
@@ -344,6 +355,16 @@ def draw_scenario(seed: int, wishes: Wishes, workload_of: Callable[[str], Worklo
         scenario, actions = _with_membership(scenario, actions, is_all=allowed == [MEMBERSHIP])
     steps: Iterable[Step] = workload_of(name).plan(Dice(seed, "workload"), scenario)
     return replace(scenario, actions=tuple(actions), steps=tuple(steps))
+
+
+def _draw_reads(seed: int, wishes: Wishes, settings: RunSettings) -> RunSettings:
+    """How clients read and whether they retry; by the seed itself, so that no other draw moves."""
+    place = seed % READS_EVERY
+    by_lease = place == READS_EVERY - 1 if wishes.leases is None else wishes.leases
+    retries = place in ONCE_AT if wishes.once is None else wishes.once
+    if by_lease or place == 0:
+        settings = replace(settings, fresh_reads=1, lease_percent=LEASE_PERCENT if by_lease else 0)
+    return replace(settings, once_percent=ONCE_PERCENT) if retries else settings
 
 
 def _with_membership(

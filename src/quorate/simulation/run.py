@@ -157,10 +157,16 @@ class Run:
         end_us = world.now_us + scenario.calm_us
         while world.now_us < end_us and not self._is_settled():
             world.run(min(CALM_STEP_US, end_us - world.now_us))
+        for host in self.cluster.hosts.values():
+            self.court.conduct.damaged_nodes_are_repaired(
+                host.node_id, is_repaired=not host.is_being_repaired
+            )
         self.workload.judge()
 
     def _is_settled(self) -> bool:
-        return not self._acting and self.workload.is_settled()
+        if self._acting or any(host.is_being_repaired for host in self.cluster.hosts.values()):
+            return False
+        return self.workload.is_settled()
 
     def _act(self, action: Action) -> None:
         if self.world.now_us <= self.scenario.duration_us:

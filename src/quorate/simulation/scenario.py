@@ -59,6 +59,10 @@ class RunSettings:
         announce_at_once: 1: commits are announced at once.
         snapshot_bytes_min: a snapshot is due after so many bytes of log.
         hints: 1: closed connections are noticed at once.
+        fresh_reads: 1: all reads of a tree's clients are linearizable; of cells they always are.
+        lease_percent: 0: no leases; else reads are answered by leases whose clock drift bound is
+            this many hundredths.
+        once_percent: how many writes of a tree's clients are asked for exactly once.
         checked: 1: the engine's own invariants, with deltas, are checked around every step.
     """
 
@@ -69,6 +73,9 @@ class RunSettings:
     announce_at_once: int = 1
     snapshot_bytes_min: int = 5_000
     hints: int = 1
+    fresh_reads: int = 0
+    lease_percent: int = 0
+    once_percent: int = 0
     checked: int = 0
 
 

@@ -4,7 +4,8 @@ It does what client libraries do, byte by byte, with the real codecs: the handsh
 third of the timeout, another node when the connection closes or nothing was heard for two thirds,
 the session resumed with its id, password and last zxid, ``setWatches`` for the watches it still
 waits for, a new session once the old one is refused. What was outstanding when a connection broke
-has an unknown outcome.
+has an unknown outcome; unless it was asked for exactly once: then it is sent again, wherever the
+session goes on, until it is answered. On a new connection the last such answer is asked for again.
 
 Everything that it sends and is told goes to a witness, who judges. The client itself believes what
 it is told and refuses to know what is right.
@@ -26,7 +27,7 @@ from typing import Final, Protocol
 
 from quorate.protocol.jute import INT, LONG, encode_buffer, encode_strings
 from quorate.protocol.zookeeper import ErrorCode, EventType, OpCode, Xid, encode_request
-from quorate.protocol.zookeeper_client import Reply, decode_reply
+from quorate.protocol.zookeeper_client import Reply, decode_reply, once
 from quorate.simulation.cluster import VirtualCluster
 from quorate.simulation.connections import ClientConnections, VirtualConnection
 from quorate.simulation.judges.model_tree import Changes, Outcome
@@ -63,11 +64,17 @@ class Request:
         floor: the newest zxid that anybody had been shown when it was sent.
         outcome: what the log made of it, once it did.
         reply: the answer, once it came.
+        serial: its number when it is asked for exactly once; 0 otherwise.
+        first: the lowest serial without an answer when it was sent.
+        attempts: how often it was sent again.
+        refused: what became of a copy that came too late for its session or connection.
+        original: the answered request that this one asks for again.
     """
 
     __slots__ = (
-        "ask", "client", "floor", "invoked", "invoked_us", "lane", "outcome", "process", "reply",
-        "returned", "returned_us", "session_id", "sync", "xid",
+        "ask", "attempts", "client", "first", "floor", "invoked", "invoked_us", "lane", "original",
+        "outcome", "process", "refused", "reply", "returned", "returned_us", "serial",
+        "session_id", "sync", "xid",
     )  # fmt: skip
 
     def __init__(self, ask: Ask, session_id: int, xid: int) -> None:
@@ -79,6 +86,9 @@ class Request:
         self.invoked = self.returned = self.invoked_us = self.returned_us = self.floor = 0
         self.outcome: Outcome | None = None
         self.reply: Reply | None = None
+        self.serial = self.first = self.attempts = 0
+        self.refused: Outcome | None = None
+        self.original: Request | None = None
 
     def __repr__(self) -> str:
         ask = self.ask
@@ -119,6 +129,9 @@ class Witness(Protocol):
 
     def on_sent(self, session: SimulatedSession, request: Request) -> None:
         """It sends a request."""
+
+    def on_sent_again(self, session: SimulatedSession, request: Request) -> None:
+        """It sends a request that it sent before."""
 
     def on_told(self, session: SimulatedSession, zxid: int) -> None:
         """Any answer comes in: with this zxid, and before anything is done about it."""
@@ -190,6 +203,9 @@ class SimulatedSession:
         self._waiting: tuple[Ask, ...] = ()
         self._done: Callable[[], None] | None = None
         self._outstanding: deque[Request] = deque()
+        self._retries: deque[Request] = deque()  # to be sent again on the next connection
+        self._answered: Request | None = None  # the last that was asked for exactly once
+        self._serial = 0
         self._pings = 0
         self._sent_us = self._heard_us = 0
         self._attempt = 0  # counts connections and the waits between them
@@ -219,7 +235,7 @@ class SimulatedSession:
         if connection is not None:
             connection.on_data = _nothing
         self._connection = None
-        self._lose_outstanding()
+        self._lose_outstanding(for_good=True)
         self._forget_session()
         self.wants = self._is_ready = False
         self._attempt += 1
@@ -235,7 +251,7 @@ class SimulatedSession:
         if not self.wants:
             return f"client {self.number} wants nothing"
         place = f"{'on' if self._is_ready else 'going to'} node {self.node}"
-        waiting = [*self._outstanding, *self._waiting]
+        waiting = [*self._outstanding, *self._retries, *self._waiting]
         return (
             f"client {self.number}, session {self.session_id:#x}, {place}, last zxid "
             f"{self.last_zxid}, {len(self.watches)} watches, waiting for {waiting}"
@@ -244,7 +260,7 @@ class SimulatedSession:
     @property
     def is_at_rest(self) -> bool:
         """Whether it has what it wants: a session, and an answer to everything."""
-        if self._outstanding or self._waiting or self._is_asleep:
+        if self._outstanding or self._retries or self._waiting or self._is_asleep:
             return False
         return self._is_ready or not self.wants
 
@@ -364,12 +380,43 @@ class SimulatedSession:
             request.lane, request.sync = lane, sync
             if ask.verb == "sync":
                 sync = request
-            frames.append(encode(request.ask).frame(request.xid))
+            frames.append(self._frame(request))
+        if frames:
+            self._send(b"".join(frames))
+
+    def _frame(self, request: Request) -> bytes:
+        part = encode(request.ask)
+        if request.serial:
+            part = once(part, request.serial, request.first)
+        return part.frame(request.xid)
+
+    def _send_again(self) -> None:
+        """What is unanswered, or else the last answered one: both may be asked for again."""
+        again, self._retries = self._retries, deque()
+        answered = self._answered
+        if not again and answered is not None:
+            echo = Request(answered.ask, self.session_id, 0)
+            echo.serial, echo.first, echo.original = answered.serial, answered.first, answered
+            echo.client = self.number
+            again.append(echo)
+        frames: list[bytes] = []
+        for request in again:
+            self._xid += 1
+            request.xid = self._xid
+            request.attempts += 1
+            self._outstanding.append(request)
+            self._witness.on_sent_again(self, request)
+            frames.append(self._frame(request))
         if frames:
             self._send(b"".join(frames))
 
     def _request(self, ask: Ask, xid: int) -> Request:
         request = Request(ask, self.session_id, xid)
+        if ask.is_once:
+            self._serial += 1
+            request.serial = self._serial
+            waiting = [each.serial for each in self._outstanding if each.original is None]
+            request.first = min(filter(None, [*waiting, request.serial]))
         request.client, request.process = self.number, self.process
         request.invoked_us = self._world.now_us
         self._outstanding.append(request)
@@ -382,15 +429,29 @@ class SimulatedSession:
             self._waiting = ()
             self._finish()
 
-    def _lose_outstanding(self) -> None:
-        if self._outstanding_asks():
+    def _lose_outstanding(self, *, for_good: bool = False) -> None:
+        """The connection is gone; ``for_good``: so is the session, for this client."""
+        outstanding = [*self._outstanding, *self._retries]
+        self._outstanding.clear()
+        self._retries.clear()
+        lost = []
+        for request in outstanding:
+            if request.original is not None:
+                continue  # it has its answer
+            if request.serial and not for_good:
+                self._retries.append(request)
+            else:
+                lost.append(request)
+        if any(request.xid > 0 for request in lost):
             self.process += 1
-        while self._outstanding:
-            self._witness.on_lost(self, self._outstanding.popleft())
+        for request in lost:
+            self._witness.on_lost(self, request)
         self._pings = 0
 
     def _outstanding_asks(self) -> bool:
-        return any(request.xid > 0 for request in self._outstanding)
+        return bool(self._retries) or any(
+            request.xid > 0 and request.original is None for request in self._outstanding
+        )
 
     def _finish(self) -> None:
         """Let the next step come, when nothing of this one is under way."""
@@ -400,7 +461,8 @@ class SimulatedSession:
 
     def _forget_session(self) -> None:
         self.session_id, self.password, self.last_zxid = 0, NO_PASSWORD, 0
-        self._xid = 0
+        self._xid = self._serial = 0
+        self._answered = None
         self.watches.clear()
         self._seen.clear()
 
@@ -414,14 +476,22 @@ class SimulatedSession:
         if reply.xid == Xid.EVENT:
             self._take_event(reply)
             return
-        self._witness.on_told(self, reply.zxid)
+        expected = self._outstanding[0] if self._outstanding else None
+        is_again = expected is not None and expected.attempts > 0 and expected.xid == reply.xid
+        if not is_again:  # what is told again is as old as it was
+            self._witness.on_told(self, reply.zxid)
         self.last_zxid = max(self.last_zxid, reply.zxid)
         if reply.xid == Xid.PING:
             self._witness.on_ping(self, self._pings, reply.zxid)
             self._pings -= 1
             return
-        self._witness.on_reply(self, self._outstanding[0] if self._outstanding else None, reply)
+        self._witness.on_reply(self, expected, reply)
         request = self._outstanding.popleft()
+        if request.original is not None:
+            self._finish()
+            return
+        if request.serial:
+            self._answered = request
         request.returned_us = self._world.now_us
         self._learn(request, reply)
         if request.ask.verb == "close":
@@ -432,8 +502,10 @@ class SimulatedSession:
         _, _, timeout_ms, session_id, _, password = _CONNECTED(frame)
         if session_id == 0:
             self._witness.on_refused(self)
+            self._lose_outstanding(for_good=True)
             self._forget_session()
             self.process += 1
+            self._finish()
             return  # the node closes; then a new session is asked for
         if self.session_id:
             self._witness.on_resumed(self, session_id, password)
@@ -444,6 +516,7 @@ class SimulatedSession:
         self._is_ready = True
         if self.watches:
             self._set_watches()
+        self._send_again()
         if self._waiting:
             self._send_waiting()
         self._set_alarm()
@@ -497,7 +570,7 @@ class SimulatedSession:
         self._connections.close(connection)
         self._attempt += 1
         self.wants = self._is_ready = False
-        self._lose_outstanding()
+        self._lose_outstanding(for_good=True)
         self._forget_session()
 
 

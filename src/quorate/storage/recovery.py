@@ -22,10 +22,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from quorate.consensus.entry import Entry
-from quorate.errors import CorruptData, InvariantBroken, WrongDirectory
+from quorate.errors import CorruptData, InvariantBroken, UnknownFormat, WrongDirectory
 from quorate.storage.disk import Disk
 from quorate.storage.record import (
     SEGMENT_HEADER_BYTES,
@@ -187,21 +188,46 @@ class _Reader:
         self._headers: dict[int, DecodedHeader] = {}
 
     def scan(self) -> Scan:
-        numbers = segment_numbers(self._disk)
-        for number in numbers:
-            if (header := self._read_header(number)) is not None:
-                self._headers[number] = header
+        numbers = self._read_headers()
         if not self._headers:
             name = segment_name(numbers[0]) if numbers else segment_name(1)
             raise CorruptData(name, 0, f"no write-ahead log segment has a valid header; {ADVICE}")
         run = self._last_run(numbers)
-        first = self._headers[run[0]].header
-        image = LogImage(LogState(first.next_index, first.floor), first.next_index)
-        result = Scan(image, [], 0, 0, first.first_sequence, first.chain, [], [], False)
+        result = self._begin(run[0])
         for number in run:
             self._read_segment(number, result, is_last=number == run[-1])
         self._classify_rest(numbers, run, result)
         return result
+
+    def prefix(self) -> Scan | None:
+        """What can be read from the log's beginning on, up to the first damage."""
+        numbers = self._read_headers()
+        if not self._headers:
+            return None
+        last = max(self._headers)
+        block = [last]
+        while block[0] - 1 in numbers:
+            block.insert(0, block[0] - 1)
+        first = next(number for number in block if number in self._headers)
+        result = self._begin(first)
+        with suppress(CorruptData):
+            while first in self._headers:
+                self._read_segment(first, result, is_last=False)
+                first += 1
+        return result if result.segments else None
+
+    def _read_headers(self) -> list[int]:
+        numbers = segment_numbers(self._disk)
+        for number in numbers:
+            if (header := self._read_header(number)) is not None:
+                self._headers[number] = header
+        return numbers
+
+    def _begin(self, number: int) -> Scan:
+        """A scan that begins with this segment."""
+        first = self._headers[number].header
+        image = LogImage(LogState(first.next_index, first.floor), first.next_index)
+        return Scan(image, [], 0, 0, first.first_sequence, first.chain, [], [], False)
 
     def _read_header(self, number: int) -> DecodedHeader | None:
         """A segment's header, None when it has none of its own (spare, torn or damaged)."""
@@ -214,7 +240,7 @@ class _Reader:
         ):  # nothing, or a recycled file that still carries its old header
             return None
         if decoded.version != VERSION:
-            raise CorruptData(
+            raise UnknownFormat(
                 name,
                 8,
                 f"format version {decoded.version} where this program writes {VERSION}; start "
@@ -259,18 +285,19 @@ class _Reader:
             note_use(segments, group.records)
             tail = offset if sequence > decoded.header.first_sequence else 0
             offset, chain, sequence = group.end, group.chain, sequence + 1
+        is_torn_first = sequence == decoded.header.first_sequence
+        if not is_torn_first:
+            result.segments, result.tail = segments, tail
+            result.offset, result.chain, result.sequence = offset, chain, sequence
         later = find_later_group(data, offset, key=key, sequence=sequence)
         if later >= 0:
             raise CorruptData(
                 name, offset, f"a bad record with good ones behind it (at byte {later}); {ADVICE}"
             )
-        if sequence == decoded.header.first_sequence:
+        if is_torn_first:
             if not is_last or not result.segments:
                 raise CorruptData(name, offset, f"the segment's first group is bad; {ADVICE}")
             result.must_rotate = True  # torn while it was begun: begin it again
-            return
-        result.segments, result.tail = segments, tail
-        result.offset, result.chain, result.sequence = offset, chain, sequence
 
     def _check_continues(self, name: str, decoded: DecodedHeader, result: Scan) -> None:
         """A segment must begin where the one before it ended."""
@@ -332,3 +359,15 @@ def scan_log(disk: Disk, stamp: Stamp) -> Scan:
         WrongDirectory: a segment belongs to another node or cluster; nothing was changed.
     """
     return _Reader(disk, stamp).scan()
+
+
+def scan_prefix(disk: Disk, stamp: Stamp) -> Scan | None:
+    """Read a damaged log from its beginning up to the damage; None: nothing can be read.
+
+    Only what is before the damage is in it, and nothing of what is behind.
+
+    Raises:
+        WrongDirectory: a segment belongs to another node or cluster.
+        UnknownFormat: a segment was written by another version.
+    """
+    return _Reader(disk, stamp).prefix()

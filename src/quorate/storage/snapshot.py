@@ -1,195 +1,203 @@
-"""Snapshot files: written beside the log, complete or absent, checked whenever they are read.
+"""Snapshot files of a data directory: written beside the log, complete or absent.
 
-The payload is opaque and lies in one piece, so that a peer can be sent any range of it. Behind it
-comes a table with one CRC per block and a trailer; docs/wal-format.md draws the bytes. This
-module does not know when a snapshot is due, nor what the log holds.
+``snapshot_file.py`` knows the bytes. This module knows names, the order in which things become
+durable, and how long a file is kept; not when a snapshot is due, nor what the log holds.
 
 Invariants:
     * a file with a final name is complete and was durable before it got that name; the name is
       durable before ``finish`` returns, and before any older snapshot is removed
-    * no byte of payload is handed out before its block's CRC was checked
     * a big snapshot is synced every few MiB while it is written, so that its last sync does not
       stall the log's (Chubby, Paxos Made Live: log stalls behind snapshot writes)
+    * a file that a peer is being sent is kept until it has all of it, or another is sent
 """
 
 from __future__ import annotations
 
-import re
-import struct
+import zlib
 from array import array
 from collections.abc import Iterator
-from dataclasses import dataclass
 from threading import Lock
+from typing import NamedTuple
 from zlib import crc32
 
 from quorate.consensus.entry import SnapshotMeta
-from quorate.errors import CorruptData, InvariantBroken, StorageError
+from quorate.errors import CorruptData, StorageError
 from quorate.storage.disk import Disk, File
 from quorate.storage.settings import StorageSettings
-
-BLOCK_BYTES = 256 << 10
-TEMPORARY_SUFFIX = ".tmp"
-CONFIGURATION_BYTES_MAX = 1 << 20
-
-_MAGIC = b"QUORSNAP"
-_END_MAGIC = b"QUORSEND"
-_VERSION = 1
-_HEAD = struct.Struct(">8sII16sQQI")
-_TRAILER = struct.Struct(">8sQII")
-_CRC = struct.Struct(">I")
-_TRAILER_BYTES = _TRAILER.size + _CRC.size
-_NAME = re.compile(r"snapshot-(\d{1,20})-(\d{1,20})\.q")
-
-ADVICE = (
-    "replace this node: remove it from the cluster and let it join as a new member with an empty "
-    "directory"
+from quorate.storage.snapshot_file import (
+    COMPRESSED,
+    PLAIN,
+    SNAPSHOT_NAME,
+    SnapshotFile,
+    block_crc,
+    encode_head,
+    read_snapshot_file,
+    snapshot_name,
 )
 
-
-def snapshot_name(meta: SnapshotMeta) -> str:
-    """Final file name of a snapshot."""
-    return f"snapshot-{meta.index:016d}-{meta.epoch:016d}.q"
+TEMPORARY_SUFFIX = ".tmp"
+OWN_NAME = f"own{TEMPORARY_SUFFIX}"
 
 
-def _encode_head(cluster_id: bytes, meta: SnapshotMeta) -> bytes:
-    assert len(meta.configuration) <= CONFIGURATION_BYTES_MAX
-    head = _HEAD.pack(
-        _MAGIC,
-        _VERSION,
-        BLOCK_BYTES,
-        cluster_id,
-        meta.index,
-        meta.epoch,
-        len(meta.configuration),
-    )
-    body = head + meta.configuration
-    return body + _CRC.pack(crc32(body))
+class SnapshotPiece(NamedTuple):
+    """A range of a payload as it is stored. ``data is None``: that snapshot is gone.
 
-
-def _block_crc(number: int, block: bytes | memoryview, seed: int) -> int:
-    """CRC of a block at its place in its file; a block elsewhere never fits."""
-    return crc32(block, crc32(_CRC.pack(number), seed))
-
-
-def _pack_table(table: array[int]) -> bytes:
-    return struct.pack(f">{len(table)}I", *table)
-
-
-class SnapshotWriter:
-    """Writes one snapshot under a temporary name; ``finish`` makes it count.
-
-    May live on another thread than the log. Get one from ``Store.begin_snapshot``.
+    ``identity`` says of exactly which bytes; pieces with the same one fit together.
     """
 
-    def __init__(self, shelf: SnapshotShelf, meta: SnapshotMeta, temporary: str) -> None:
+    data: bytes | None
+    last: bool
+    identity: bytes
+
+
+_GONE = SnapshotPiece(None, False, b"")
+
+
+class PayloadWriter:
+    """Writes payload, as it shall be stored, into a temporary file, block by block."""
+
+    def __init__(
+        self,
+        shelf: SnapshotShelf,
+        meta: SnapshotMeta,
+        temporary: str,
+        version: int,
+        block_bytes: int,
+        found: tuple[File, array[int]] | None = None,
+    ) -> None:
+        """Begin; or with ``found`` go on in this file, behind the blocks with these CRCs."""
         self.meta = meta
-        self.size_bytes = 0
+        self.version = version
+        self.block_bytes = block_bytes
         self._shelf = shelf
         self._temporary = temporary
-        self._table: array[int] = array("I")
         self._buffer = bytearray()
         self._unsynced = 0
-        self._file: File | None = shelf.create_temporary(temporary)
-        head = _encode_head(shelf.cluster_id, meta)
-        self._seed = crc32(head)
-        self._start = len(head)
-        self._position = len(head)
-        self._file.write(0, head)
+        head = encode_head(shelf.cluster_id, meta, version, block_bytes)
+        self.seed = crc32(head)
+        self.start = len(head)
+        self.file: File | None
+        if found is None:
+            self.file, self.table = shelf.create_temporary(temporary), array("I")
+            self.file.write(0, head)
+        else:
+            self.file, self.table = found
+        self.size_bytes = len(self.table) * block_bytes  # taken in, whole blocks or not
 
-    def write(self, chunk: bytes) -> None:
-        """Append a piece of payload.
+    def write(self, data: bytes) -> bool:
+        """Append; True when everything but an unfinished block was synced just now.
 
         Raises:
             DiskFailed: the snapshot will not come to be; the node must stop.
         """
-        assert self._file is not None, "the snapshot was finished or abandoned"
-        self.size_bytes += len(chunk)
-        self._buffer += chunk
-        whole = len(self._buffer) - len(self._buffer) % BLOCK_BYTES
-        if whole:
-            self._put(bytes(self._buffer[:whole]))
-            del self._buffer[:whole]
+        assert self.file is not None, "the snapshot was finished or abandoned"
+        self.size_bytes += len(data)
+        self._buffer += data
+        whole = len(self._buffer) - len(self._buffer) % self.block_bytes
+        if not whole:
+            return False
+        self._put(bytes(self._buffer[:whole]))
+        del self._buffer[:whole]
+        if self._unsynced < self._shelf.settings.snapshot_sync_bytes:
+            return False
+        self.sync()
+        return True
+
+    def sync(self) -> None:
+        """Make durable what was written so far."""
+        assert self.file is not None
+        self.file.sync()
+        self._unsynced = 0
+
+    def complete(self) -> SnapshotFile:
+        """Write what is left of the payload; the file could be finished now."""
+        if self._buffer:
+            self._put(bytes(self._buffer))
+            self._buffer.clear()
+        return SnapshotFile(
+            self.meta,
+            self.version,
+            self.block_bytes,
+            self.start,
+            self.size_bytes,
+            self.table,
+            self.seed,
+        )
+
+    def publish(self, found: SnapshotFile) -> None:
+        """Make it durable under its final name; older ones are removed after that."""
+        file = self.file
+        assert file is not None, "the snapshot was finished or abandoned"
+        file.write(self.start + self.size_bytes, found.encode_end())
+        self.sync()
+        file.close()
+        self.file = None
+        self._shelf.publish(self._temporary, found)
+
+    def abandon(self) -> None:
+        """Give it up and remove the temporary file. Harmless when it is finished."""
+        if self.file is not None:
+            self.file.close()
+            self.file = None
+            self._shelf.discard_temporary(self._temporary)
+
+    def _put(self, data: bytes) -> None:
+        """Write whole blocks (or the last one) and note their CRCs."""
+        assert self.file is not None
+        size = self.block_bytes
+        self.file.write(self.start + len(self.table) * size, data)
+        view = memoryview(data)
+        for begin in range(0, len(data), size):
+            block = view[begin : begin + size]
+            self.table.append(block_crc(len(self.table), block, self.seed))
+        self._unsynced += len(data)
+
+
+class SnapshotWriter:
+    """Writes one snapshot of our own under a temporary name; ``finish`` makes it count.
+
+    May live on another thread than the log. Get one from ``Store.begin_snapshot``. Compressing
+    happens here, 10 ms for each MiB, on the caller's thread.
+    """
+
+    def __init__(self, shelf: SnapshotShelf, meta: SnapshotMeta) -> None:
+        level = shelf.settings.snapshot_compression
+        self.meta = meta
+        self._stream = zlib.compressobj(level) if level else None
+        version = COMPRESSED if level else PLAIN
+        block_bytes = shelf.settings.snapshot_block_bytes
+        self._payload = PayloadWriter(shelf, meta, OWN_NAME, version, block_bytes)
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes to be stored so far."""
+        return self._payload.size_bytes
+
+    def write(self, chunk: bytes) -> None:
+        """Append a piece of the state.
+
+        Raises:
+            DiskFailed: the snapshot will not come to be; the node must stop.
+        """
+        self._payload.write(chunk if self._stream is None else self._stream.compress(chunk))
 
     def finish(self) -> int:
         """Make the snapshot durable under its final name; older ones are removed after that.
 
         Returns:
-            Size of the payload in bytes.
+            Bytes stored, without header and table.
 
         Raises:
             DiskFailed: the snapshot is there as a whole, or not at all, after a restart.
         """
-        file = self._file
-        assert file is not None, "the snapshot was finished or abandoned"
-        if self._buffer:
-            self._put(bytes(self._buffer))
-            self._buffer.clear()
-        table = _pack_table(self._table)
-        trailer = _TRAILER.pack(
-            _END_MAGIC, self.size_bytes, len(self._table), crc32(table, self._seed)
-        )
-        file.write(self._position, b"".join((table, trailer, _CRC.pack(crc32(trailer)))))
-        file.sync()
-        file.close()
-        self._file = None
-        found = _SnapshotFile(self.meta, self._start, self.size_bytes, self._table, self._seed)
-        self._shelf.publish(self._temporary, found)
-        return self.size_bytes
+        if self._stream is not None:
+            self._payload.write(self._stream.flush())
+        self._payload.publish(self._payload.complete())
+        return self._payload.size_bytes
 
     def abandon(self) -> None:
         """Give it up and remove the temporary file. Harmless after ``finish``."""
-        if self._file is not None:
-            self._file.close()
-            self._file = None
-            self._shelf.discard_temporary(self._temporary)
-
-    def _put(self, data: bytes) -> None:
-        """Write whole blocks (or the last one) and note their CRCs."""
-        assert self._file is not None
-        self._file.write(self._position, data)
-        self._position += len(data)
-        view = memoryview(data)
-        for begin in range(0, len(data), BLOCK_BYTES):
-            number = len(self._table)
-            self._table.append(_block_crc(number, view[begin : begin + BLOCK_BYTES], self._seed))
-        self._unsynced += len(data)
-        if self._unsynced >= self._shelf.settings.snapshot_sync_bytes:
-            self._file.sync()
-            self._unsynced = 0
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _SnapshotFile:
-    """What is known about a complete snapshot file."""
-
-    meta: SnapshotMeta
-    start: int  # offset of the payload
-    size_bytes: int
-    table: array[int]
-    seed: int
-
-    def read_blocks(self, file: File, first: int, last: int) -> bytes:
-        """Read and check the blocks ``first .. last`` inclusive."""
-        begin = first * BLOCK_BYTES
-        end = min((last + 1) * BLOCK_BYTES, self.size_bytes)
-        data = file.read(self.start + begin, end - begin)
-        view = memoryview(data)
-        for number in range(first, last + 1):
-            low = number * BLOCK_BYTES - begin
-            block = view[low : low + BLOCK_BYTES]
-            if _block_crc(number, block, self.seed) != self.table[number]:
-                raise CorruptData(
-                    snapshot_name(self.meta), self.start + begin + low, f"wrong CRC; {ADVICE}"
-                )
-        return data
-
-    def pieces(self, file: File) -> Iterator[bytes]:
-        """All checked blocks in order; closes the file at the end."""
-        try:
-            for number in range(len(self.table)):
-                yield self.read_blocks(file, number, number)
-        finally:
-            file.close()
+        self._payload.abandon()
 
 
 class SnapshotShelf:
@@ -199,13 +207,25 @@ class SnapshotShelf:
         self.cluster_id = cluster_id
         self.settings = settings
         self._disk = disk
-        self._lock = Lock()
-        self._files: dict[tuple[int, int], _SnapshotFile] = {}
+        self._names_lock = Lock()  # taken first, and for as long as the disk takes
+        self._lock = Lock()  # the log's thread asks too: held for moments only
+        self._files: dict[tuple[int, int], SnapshotFile] = {}
+        self._sending: tuple[int, int] | None = None
 
     def newest_index(self) -> int:
         """Index of the newest complete snapshot; 0 when there is none."""
         with self._lock:
             return max((index for index, _ in self._files), default=0)
+
+    def newest(self) -> tuple[SnapshotMeta, int, bool] | None:
+        """Metadata of the newest complete snapshot, its payload's size as it is stored, and
+        whether that is compressed.
+        """
+        with self._lock:
+            if not self._files:
+                return None
+            found = self._files[max(self._files)]
+            return found.meta, found.size_bytes, found.version != PLAIN
 
     def count(self) -> int:
         """Complete snapshots known."""
@@ -214,7 +234,7 @@ class SnapshotShelf:
 
     def candidates(self) -> list[tuple[int, int, str]]:
         """``(index, epoch, name)`` of all files with a final name, newest first."""
-        matches = (_NAME.fullmatch(name) for name in self._disk.names())
+        matches = (SNAPSHOT_NAME.fullmatch(name) for name in self._disk.names())
         return sorted(((int(m[1]), int(m[2]), m[0]) for m in matches if m), reverse=True)
 
     def load(self, name: str) -> SnapshotMeta:
@@ -225,40 +245,44 @@ class SnapshotShelf:
         """
         file = self._disk.open(name)
         try:
-            found = self._parse(name, file)
+            found = read_snapshot_file(name, file, self.cluster_id)
         except BaseException:
             file.close()
             raise
-        for _ in found.pieces(file):
+        for _ in found.blocks(file):
             pass
         with self._lock:
             self._files[found.meta.index, found.meta.epoch] = found
         return found.meta
 
-    def read(self, meta: SnapshotMeta, offset: int, size_bytes: int) -> tuple[bytes | None, bool]:
-        """Read a range of payload for a peer: ``(data, is last)``; ``(None, False)``: gone.
+    def read(self, meta: SnapshotMeta, offset: int, size_bytes: int) -> SnapshotPiece:
+        """Read a range of payload for a peer.
 
         Raises:
             CorruptData: the file is damaged; nothing of it was handed out.
         """
+        key = (meta.index, meta.epoch)
         with self._lock:
-            found = self._files.get((meta.index, meta.epoch))
+            found = self._files.get(key)
             if found is None or offset > found.size_bytes:
-                return None, False
-            file = self._disk.open(snapshot_name(meta))
-        try:
+                return _GONE
             end = min(offset + size_bytes, found.size_bytes)
+            is_last = end == found.size_bytes
+            self._sending = None if is_last else key
+            file = self._disk.open(snapshot_name(meta))
+        identity = found.identity.encode()
+        try:
             if end == offset:
-                return b"", end == found.size_bytes
-            first = offset // BLOCK_BYTES
-            data = found.read_blocks(file, first, (end - 1) // BLOCK_BYTES)
+                return SnapshotPiece(b"", is_last, identity)
+            first = offset // found.block_bytes
+            data = found.read_blocks(file, first, (end - 1) // found.block_bytes)
         finally:
             file.close()
-        skipped = first * BLOCK_BYTES
-        return data[offset - skipped : end - skipped], end == found.size_bytes
+        skipped = first * found.block_bytes
+        return SnapshotPiece(data[offset - skipped : end - skipped], is_last, identity)
 
     def open(self, meta: SnapshotMeta) -> Iterator[bytes]:
-        """All of the payload in checked pieces.
+        """What the state machine wrote, in checked pieces.
 
         Raises:
             StorageError: there is no such snapshot.
@@ -270,116 +294,53 @@ class SnapshotShelf:
                 raise StorageError(f"there is no snapshot at index {meta.index}")
             return found.pieces(self._disk.open(snapshot_name(meta)))
 
+    def scrub_newest(self) -> Iterator[CorruptData | None]:
+        """Read the newest snapshot through: None for each good block, damage if there is any."""
+        with self._lock:
+            if not self._files:
+                return
+            found = self._files[max(self._files)]
+            file = self._disk.open(snapshot_name(found.meta))
+        try:
+            for _ in found.pieces(file):
+                yield None
+        except CorruptData as error:
+            yield error
+
     def set_aside(self, name: str) -> None:
         """Rename a damaged file, so that it never counts again but can be examined."""
         self._disk.rename(name, f"damaged-{name}")
 
-    # ---- called by SnapshotWriter --------------------------------------------------------------
+    # ---- called by writers ---------------------------------------------------------------------
 
     def create_temporary(self, name: str) -> File:
         """Begin a temporary file, replacing a stale one."""
         assert name.endswith(TEMPORARY_SUFFIX)
-        with self._lock:
+        with self._names_lock:
             if name in self._disk.names():
                 self._disk.remove(name)
             return self._disk.open(name, create=True)
 
     def discard_temporary(self, name: str) -> None:
         """Remove a temporary file; a crash may bring it back until the next start."""
-        with self._lock:
+        with self._names_lock:
             self._disk.remove(name)
 
-    def publish(self, temporary: str, found: _SnapshotFile) -> None:
+    def sync_names(self) -> None:
+        """Make names durable, of temporary files too."""
+        self._disk.sync_directory()
+
+    def publish(self, temporary: str, found: SnapshotFile) -> None:
         """Give a synced file its final name, durably; then remove what is older."""
-        with self._lock:
+        with self._names_lock:
             self._disk.rename(temporary, snapshot_name(found.meta))
             self._disk.sync_directory()
-            self._files[found.meta.index, found.meta.epoch] = found
-            for index, epoch, name in self.candidates()[self.settings.snapshots_kept :]:
+            with self._lock:
+                self._files[found.meta.index, found.meta.epoch] = found
+                older = self.candidates()[self.settings.snapshots_kept :]
+                doomed = [name for index, epoch, name in older if (index, epoch) != self._sending]
+                for index, epoch, name in older:
+                    if name in doomed:
+                        self._files.pop((index, epoch), None)
+            for name in doomed:  # nobody opens them any more; a large file takes its time
                 self._disk.remove(name)
-                self._files.pop((index, epoch), None)
-
-    # ---- details -------------------------------------------------------------------------------
-
-    def _parse(self, name: str, file: File) -> _SnapshotFile:
-        """Read header, table and trailer."""
-
-        def damaged(offset: int, reason: str) -> CorruptData:
-            return CorruptData(name, offset, f"{reason}; {ADVICE}")
-
-        size = file.size()
-        head = file.read(0, _HEAD.size)
-        if len(head) < _HEAD.size or not head.startswith(_MAGIC):
-            raise damaged(0, "this is no snapshot header")
-        _, version, block_bytes, cluster_id, index, epoch, length = _HEAD.unpack(head)
-        start = _HEAD.size + length + _CRC.size
-        if length > CONFIGURATION_BYTES_MAX or start + _TRAILER_BYTES > size:
-            raise damaged(0, "the header's length is impossible")
-        body = file.read(0, start)
-        if _CRC.pack(crc32(body[: -_CRC.size])) != body[-_CRC.size :]:
-            raise damaged(0, "the header's CRC is wrong")
-        if (version, block_bytes, cluster_id) != (_VERSION, BLOCK_BYTES, self.cluster_id):
-            raise damaged(8, f"version {version} or cluster {cluster_id.hex()} is not ours")
-        meta = SnapshotMeta(index, epoch, body[_HEAD.size : -_CRC.size])
-        if snapshot_name(meta) != name:
-            raise damaged(24, "the header does not fit the file's name")
-        seed = crc32(body)
-        trailer = file.read(size - _TRAILER_BYTES, _TRAILER_BYTES)
-        if _CRC.pack(crc32(trailer[: -_CRC.size])) != trailer[-_CRC.size :]:
-            raise damaged(size - _TRAILER_BYTES, "the trailer's CRC is wrong")
-        magic, payload_bytes, count, table_crc = _TRAILER.unpack_from(trailer)
-        expected_count = -(-payload_bytes // BLOCK_BYTES)
-        expected_size = start + payload_bytes + 4 * expected_count + _TRAILER_BYTES
-        if (magic, count, size) != (_END_MAGIC, expected_count, expected_size):
-            raise damaged(size - _TRAILER_BYTES, "the trailer does not fit the file")
-        packed = file.read(start + payload_bytes, 4 * count)
-        if crc32(packed, seed) != table_crc:
-            raise damaged(start + payload_bytes, "the table's CRC is wrong")
-        table = array("I", struct.unpack(f">{count}I", packed))
-        return _SnapshotFile(meta, start, payload_bytes, table, seed)
-
-
-class IncomingSnapshot:
-    """A snapshot that arrives from a peer in pieces, in order."""
-
-    def __init__(self, shelf: SnapshotShelf) -> None:
-        self._shelf = shelf
-        self._writer: SnapshotWriter | None = None
-
-    def add(self, meta: SnapshotMeta, offset: int, data: bytes) -> None:
-        """Take the next piece. Offset 0 begins (again); a repeated piece is ignored.
-
-        Raises:
-            InvariantBroken: a piece is missing between this one and those before.
-            DiskFailed: the node must stop.
-        """
-        if offset == 0:
-            self.abandon()
-            self._writer = SnapshotWriter(self._shelf, meta, f"incoming{TEMPORARY_SUFFIX}")
-        writer = self._writer
-        if writer is None or writer.meta != meta or offset > writer.size_bytes:
-            have = writer.size_bytes if writer is not None and writer.meta == meta else 0
-            raise InvariantBroken(
-                f"a piece at {offset} of the snapshot at index {meta.index}, of which only "
-                f"{have} bytes arrived: the engine must begin at 0"
-            )
-        # Overlap with what already arrived is a retransmission of the same bytes.
-        fresh = data[writer.size_bytes - offset :]
-        if fresh:
-            writer.write(fresh)
-
-    def finish(self) -> None:
-        """Make the arrived snapshot durable under its final name.
-
-        Raises:
-            DiskFailed: it is there as a whole, or not at all, after a restart.
-        """
-        assert self._writer is not None
-        self._writer.finish()
-        self._writer = None
-
-    def abandon(self) -> None:
-        """Forget what arrived."""
-        if self._writer is not None:
-            self._writer.abandon()
-            self._writer = None

@@ -23,24 +23,47 @@ snapshot of applied entries got durable before this node's own log did.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from threading import Lock
 from typing import NamedTuple
 
 from quorate.consensus.entry import Persist, Recovered, SnapshotChunk, SnapshotMeta
-from quorate.errors import CorruptData, DiskFailed, InvariantBroken, WrongDirectory
+from quorate.errors import (
+    CorruptData,
+    DiskFailed,
+    InvariantBroken,
+    UnknownFormat,
+    WrongDirectory,
+)
 from quorate.storage.disk import Disk
 from quorate.storage.identity import Identity, load_identity, save_identity
+from quorate.storage.incoming import INCOMING_NAME, LIST_NAME, IncomingSnapshot
 from quorate.storage.record import Record, RecordKind, Stamp
-from quorate.storage.recovery import LogImage, Scan, scan_log, segment_name, segment_numbers
+from quorate.storage.recovery import (
+    LogImage,
+    LogState,
+    Scan,
+    scan_log,
+    segment_name,
+    segment_numbers,
+)
+from quorate.storage.repair import (
+    Marker,
+    load_marker,
+    remove_marker,
+    save_marker,
+    set_damage_aside,
+)
+from quorate.storage.scrub import scrub_log
 from quorate.storage.settings import StorageSettings
 from quorate.storage.snapshot import (
-    ADVICE,
     TEMPORARY_SUFFIX,
-    IncomingSnapshot,
+    SnapshotPiece,
     SnapshotShelf,
     SnapshotWriter,
 )
+from quorate.storage.snapshot_file import ADVICE
 from quorate.storage.wal import Wal
 
 
@@ -66,13 +89,20 @@ class Store:
     ``read_snapshot``, ``open_snapshot`` and ``check_peer`` may be used from others meanwhile.
     """
 
-    def __init__(self, disk: Disk, identity: Identity, shelf: SnapshotShelf, wal: Wal) -> None:
+    def __init__(
+        self,
+        disk: Disk,
+        identity: Identity,
+        shelf: SnapshotShelf,
+        wal: Wal,
+        incoming: IncomingSnapshot,
+    ) -> None:
         """Use ``Store.open``."""
         self._disk = disk
         self._identity = identity
         self._shelf = shelf
         self._wal = wal
-        self._incoming = IncomingSnapshot(shelf)
+        self._incoming = incoming
         self._own: SnapshotWriter | None = None
         self._identity_lock = Lock()
 
@@ -85,6 +115,7 @@ class Store:
         cluster_id: bytes,
         new_directory_id: bytes,
         settings: StorageSettings,
+        may_repair: bool = False,
         founding: str = "",
     ) -> tuple[Store, Recovered]:
         """Open a data directory, or begin one when it is empty.
@@ -95,12 +126,14 @@ class Store:
             cluster_id: 16 bytes, the same on all nodes.
             new_directory_id: 16 random bytes, used only when the directory is empty.
             settings: sizes and counts.
+            may_repair: others have what may be lost here. A damaged log or snapshot is then set
+                aside, and ``Recovered.damage`` says that something is missing.
             founding: what to remember about how this node began; only where nothing is
                 remembered yet.
 
         Raises:
             WrongDirectory: it is not ours, or half of it is missing; nothing was changed.
-            CorruptData: it is damaged; nothing was changed.
+            CorruptData: it is damaged, and may not or cannot be repaired; nothing was changed.
             DiskFailed: reading or writing failed; opening again is safe.
         """
         identity = load_identity(disk)
@@ -111,8 +144,10 @@ class Store:
         identity.check_owner(cluster_id, node_id)
         stamp = Stamp(cluster_id, identity.directory_id, node_id)
         shelf = SnapshotShelf(disk, cluster_id, settings)
+        incoming = IncomingSnapshot(shelf)
         if identity.is_initialised:
-            wal, recovered = _recover(disk, stamp, shelf, settings)
+            wal, recovered = _recover(disk, stamp, shelf, settings, may_repair=may_repair)
+            recovered.partial = incoming.recover(disk, shelf.newest_index())
         else:
             wal, recovered = _initialise(disk, stamp, settings), Recovered()
         identity = replace(
@@ -122,7 +157,7 @@ class Store:
             founding=identity.founding or founding,
         )
         save_identity(disk, identity)
-        return cls(disk, identity, shelf, wal), recovered
+        return cls(disk, identity, shelf, wal, incoming), recovered
 
     @property
     def identity(self) -> Identity:
@@ -162,6 +197,8 @@ class Store:
         if records:
             self._wal.append(records)
         self._wal.drop_unneeded()
+        if any(step.is_repaired for step in steps):
+            remove_marker(self._disk)
 
     def begin_snapshot(self, meta: SnapshotMeta) -> SnapshotWriter:
         """Begin a snapshot of our own state machine; at most one at a time.
@@ -173,15 +210,13 @@ class Store:
         """
         if self._own is not None:
             self._own.abandon()
-        self._own = SnapshotWriter(self._shelf, meta, f"own{TEMPORARY_SUFFIX}")
+        self._own = SnapshotWriter(self._shelf, meta)
         return self._own
 
-    def read_snapshot(
-        self, meta: SnapshotMeta, offset: int, size_bytes: int
-    ) -> tuple[bytes | None, bool]:
-        """Read a range of a snapshot's payload for a peer: ``(data, is last)``.
+    def read_snapshot(self, meta: SnapshotMeta, offset: int, size_bytes: int) -> SnapshotPiece:
+        """Read a range of a snapshot's payload, as it is stored, for a peer.
 
-        ``(None, False)``: that snapshot is gone, start over with the newest.
+        No data: that snapshot is gone, start over with the newest.
 
         Raises:
             CorruptData: the file is damaged; nothing of it was handed out.
@@ -196,6 +231,25 @@ class Store:
             CorruptData: while iterating; the state machine is not to be used then.
         """
         return self._shelf.open(meta)
+
+    def newest_snapshot(self) -> tuple[SnapshotMeta, int, bool] | None:
+        """Metadata and stored size of the newest snapshot, and whether it is compressed.
+
+        None: there is none. Any thread.
+        """
+        return self._shelf.newest()
+
+    def scrub(self) -> Iterator[CorruptData | None]:
+        """Read closed segments and the newest snapshot: None for good pieces, damage as it is met.
+
+        May run beside everything else, on any thread.
+        """
+        stamp = Stamp(self._identity.cluster_id, self._identity.directory_id, self.identity.node_id)
+        for damage in scrub_log(self._disk, stamp, self._wal.segment_numbers()):
+            still = [segment_name(number) for number in self._wal.segment_numbers()]
+            if damage is None or damage.path in still:  # else: recycled while it was read
+                yield damage
+        yield from self._shelf.scrub_newest()
 
     def check_peer(self, node_id: int, directory_id: bytes) -> None:
         """Accept a peer's data directory; the first contact is remembered, durably.
@@ -233,7 +287,7 @@ class Store:
             DiskFailed: all that was persisted is still durable.
         """
         if self._wal.is_usable:
-            self._incoming.abandon()
+            self._incoming.close()
             self._wal.append([])
         self._wal.close()
 
@@ -241,7 +295,7 @@ class Store:
 
     def _persist_chunk(self, chunk: SnapshotChunk, records: list[Record]) -> list[Record]:
         """Take a piece of an incoming snapshot; returns the records that are still to write."""
-        self._incoming.add(chunk.meta, chunk.offset, chunk.data)
+        self._incoming.add(chunk)
         if not chunk.last:
             return records
         if records:
@@ -259,6 +313,7 @@ class Store:
             raise InvariantBroken(
                 f"compaction to {index}, but the newest durable snapshot is at {newest}"
             )
+        self._incoming.forget_up_to(index)
         if index <= self._wal.state.floor:
             return []
         return [(RecordKind.COMPACT, 0, 0, index, b"")]
@@ -276,15 +331,17 @@ def _refuse_orphans(disk: Disk) -> None:
 
 
 def _remove_temporaries(disk: Disk) -> None:
-    """Remove what a crash left half-written."""
+    """Remove what a crash left half-written, but for what ``IncomingSnapshot`` may go on with."""
     for name in disk.names():
-        if name.endswith(TEMPORARY_SUFFIX):
+        if name.endswith(TEMPORARY_SUFFIX) and name not in (INCOMING_NAME, LIST_NAME):
             disk.remove(name)
 
 
 def _initialise(disk: Disk, stamp: Stamp, settings: StorageSettings) -> Wal:
     """Begin an empty log; what an interrupted attempt left never held a promise."""
-    _remove_temporaries(disk)
+    for name in disk.names():
+        if name.endswith(TEMPORARY_SUFFIX):
+            disk.remove(name)
     for number in segment_numbers(disk):
         disk.remove(segment_name(number))
     disk.sync_directory()
@@ -294,39 +351,98 @@ def _initialise(disk: Disk, stamp: Stamp, settings: StorageSettings) -> Wal:
 
 
 def _recover(
-    disk: Disk, stamp: Stamp, shelf: SnapshotShelf, settings: StorageSettings
+    disk: Disk,
+    stamp: Stamp,
+    shelf: SnapshotShelf,
+    settings: StorageSettings,
+    *,
+    may_repair: bool,
 ) -> tuple[Wal, Recovered]:
     """Read log and snapshots, reconcile them, and make the result durable."""
-    if not segment_numbers(disk):
+    marker = load_marker(disk)
+    if not segment_numbers(disk) and (marker is None or not marker.is_pending):
         raise WrongDirectory(
             "this data directory has an identity but no write-ahead log: it was lost, and with "
             f"it votes and entries; restore the whole directory, or {ADVICE}"
         )
-    scan = scan_log(disk, stamp)
-    snapshot, damaged = _choose_snapshot(shelf, scan)
+    try:
+        scan, snapshot, damaged = _believe(disk, stamp, shelf)
+    except UnknownFormat:
+        raise
+    except CorruptData as error:
+        if not may_repair:
+            raise
+        index = max((meta.index for meta in _good_snapshots(shelf)), default=0)
+        marker = set_damage_aside(disk, stamp, error, marker, index)
+        scan, snapshot, damaged = _believe(disk, stamp, shelf)
     # From here on the directory is trusted, and changed. The names we have read may not be durable
     # yet, if the process before us died and the machine did not.
     disk.sync_directory()
     _remove_temporaries(disk)
     for name in damaged:
         shelf.set_aside(name)
-    for number in scan.leftovers:
+    leftovers = scan.leftovers if scan is not None else []
+    for number in leftovers:
         disk.remove(segment_name(number))
-    if damaged or scan.leftovers:
+    if damaged or leftovers:
         disk.sync_directory()
-    image = scan.image
+    wal, recovered = _go_on(disk, stamp, settings, scan, snapshot, marker)
+    if marker is not None:
+        recovered.damage = marker.damage
+        if marker.is_pending:
+            save_marker(disk, Marker(marker.damage))
+    return wal, recovered
+
+
+def _go_on(
+    disk: Disk,
+    stamp: Stamp,
+    settings: StorageSettings,
+    scan: Scan | None,
+    snapshot: SnapshotMeta | None,
+    marker: Marker | None,
+) -> tuple[Wal, Recovered]:
+    """Open the log to write on, made to fit the snapshot; without a scan, an empty one."""
+    image = scan.image if scan is not None else LogImage(LogState(), 1)
     index = snapshot.index if snapshot is not None else 0
     # A fallback below the floor: until a newer snapshot exists, nothing above it may be forgotten.
     image.state = replace(image.state, floor=min(image.state.floor, index))
     wal = Wal(disk, stamp, settings, scan)
     records: list[Record] = []
+    if marker is not None and marker.is_pending and marker.hard_state is not None:
+        records.append((RecordKind.HARD_STATE, 0, 0, 0, marker.hard_state))
     if snapshot is not None and _contradicts(image, snapshot):
-        records = [(RecordKind.RESET, 0, snapshot.epoch, index, b"")]
-        image.add(records)
+        records.append((RecordKind.RESET, 0, snapshot.epoch, index, b""))
+    image.add(records)
     wal.append(records)
     assert wal.state == image.state
     entries = image.from_index(image.state.floor + 1)
     return wal, Recovered(image.state.hard_state, snapshot, entries)
+
+
+def _believe(
+    disk: Disk, stamp: Stamp, shelf: SnapshotShelf
+) -> tuple[Scan | None, SnapshotMeta | None, list[str]]:
+    """The log, the snapshot it continues, and the names of damaged ones that are not needed.
+
+    The log is None when all of it was set aside.
+
+    Raises:
+        CorruptData: something is damaged, and nothing here makes up for it.
+    """
+    if segment_numbers(disk):
+        scan = scan_log(disk, stamp)
+        return (scan, *_choose_snapshot(shelf, scan))
+    good = [meta.index for meta in _good_snapshots(shelf)]
+    damaged = [name for index, _, name in shelf.candidates() if index > max(good, default=0)]
+    return None, next(_good_snapshots(shelf), None), damaged
+
+
+def _good_snapshots(shelf: SnapshotShelf) -> Iterator[SnapshotMeta]:
+    """Snapshots that pass all checks, newest first."""
+    for _, _, name in shelf.candidates():
+        with suppress(CorruptData):
+            yield shelf.load(name)
 
 
 def _choose_snapshot(shelf: SnapshotShelf, scan: Scan) -> tuple[SnapshotMeta | None, list[str]]:

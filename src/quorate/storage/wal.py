@@ -11,8 +11,8 @@ are renamed to be the next segments, and that made durable, when they become fre
 Invariants:
     * after a failed write or sync nothing is ever written again (``DiskFailed`` for ever)
     * group k+1 is not written before the sync of group k returned: ``recovery.py`` rests on it
-    * each segment begins with the hard state, so older ones may be dropped, oldest first, when
-      their entries lie at or below ``floor``
+    * each group holds the hard state, so older segments may be dropped, oldest first, when their
+      entries lie at or below ``floor``, and damage in the middle never leaves a vote in doubt
 """
 
 from __future__ import annotations
@@ -88,6 +88,10 @@ class Wal:
         """Segments that hold part of the log."""
         return len(self._segments)
 
+    def segment_numbers(self) -> list[int]:
+        """Numbers of the segments that hold part of the log, ascending. For any thread."""
+        return [segment.number for segment in list(self._segments)]
+
     @property
     def spare_count(self) -> int:
         """Files that wait to become segments."""
@@ -104,6 +108,9 @@ class Wal:
             raise DiskFailed("the write-ahead log failed earlier; restart the node")
         self._is_broken = True  # until all of this went well
         after = self.state.after(records)
+        if after.hard_state is not None and after.hard_state is self.state.hard_state:
+            # In every group, so that damage elsewhere never leaves term and vote in doubt.
+            records = [(RecordKind.HARD_STATE, 0, 0, 0, after.hard_state), *records]
         if self._must_rotate or (
             self._offset + group_size(records) > self._settings.segment_bytes
             and self._offset > SEGMENT_HEADER_BYTES
@@ -171,7 +178,7 @@ class Wal:
             self._disk.remove(name)
 
     def _begin_segment(self, records: Sequence[Record]) -> None:
-        """Start the next file with a header, the hard state and ``records``, in one write."""
+        """Start the next file with a header and ``records``, in one write."""
         number = self._segments[-1].number + 1 if self._segments else 1
         name = segment_name(number)
         is_new = not self._spares
@@ -190,9 +197,6 @@ class Wal:
             self._stamp,
             SegmentHeader(number, self._sequence, state.next_index, state.floor, self._chain),
         )
-        if state.hard_state is not None:
-            carried: Record = (RecordKind.HARD_STATE, 0, 0, 0, state.hard_state)
-            records = [carried, *records]
         self._write(records, header, chain)
         if is_new:
             self._sync_directory()

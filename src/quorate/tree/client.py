@@ -9,14 +9,22 @@ arrives. Otherwise requests stand in two queues:
     held       not admitted yet: writes behind a sync (their reply must not overtake it, nor their
                effect show in reads before them), and whatever is behind those
 
-Bound: at most ``READS_AHEAD_MAX`` reads stand in ``pending``. They are answered before the next
-write of this client is applied, even if its output is full, so this bounds that output.
+Where reads are linearizable (``is_fresh``), each read waits for a read point that was asked for
+after it arrived, and stands in ``pending`` like a sync. Unlike a sync it holds nothing up: a write
+of the same client may follow it into the log. If that write is applied first, the read is answered
+just before it, and that is a read point too: the leader put the write behind everything that was
+committed when the read was asked.
+
+Bound: a write is admitted while fewer than ``READS_AHEAD_MAX`` reads stand in ``pending``. They are
+answered before it is applied, even if the output is full, so this bounds that output.
 
 Knows nothing of trees, batches and barriers: those are behind ``Desk``.
 
 Invariants:
     * the head of ``pending`` waits for something, unless ``full`` (output) holds a read there
     * a sync whose read point is outstanding has no write behind it in ``pending``
+    * a read that must be fresh is answered at a read point asked for after it arrived, or just
+      before a write that was submitted after it
     * ``held`` is empty, or its head was refused admission
 """
 
@@ -38,15 +46,18 @@ class Due(IntEnum):
     APPLY = 0  # the log
     SYNC = 1  # a read point
     ANSWER = 2  # only those before it
+    FRESH = 3  # a read point, or the next write of its client
 
 
 Pending: TypeAlias = tuple[Due, Piece, bytes, int]
-"""What it waits for, what it is, its frames, and when it came (APPLY) or its token (SYNC)."""
+"""What it waits for, what it is, its frames, and when it came (APPLY) or its token (others)."""
 
 # Looking a member up on its enum is slow in Python 3.11; these are looked up for every request.
 _APPLY: Final = Due.APPLY
 _ANSWER: Final = Due.ANSWER
+_FRESH: Final = Due.FRESH
 _SYNC: Final = Piece.SYNC
+_READ: Final = Piece.READ
 _LOGGED: Final = frozenset({Piece.WRITES, Piece.CLOSE, Piece.AUTH})
 
 
@@ -61,6 +72,9 @@ class Desk(Protocol):
 
     def ask_read_point(self, client: Client) -> int:
         """Ask for a read point; gives its token."""
+
+    def join_read_point(self, client: Client) -> int:
+        """Let a read wait for the next read point; gives its token."""
 
     def is_waiting(self, token: int) -> bool:
         """Whether this read point is still outstanding."""
@@ -79,6 +93,8 @@ class Client:
         session: ``None`` until its handshake is through the log.
         timeout_ms: of that session, as negotiated; 0 before the handshake.
         has_read_only: the form of its handshake, and so of the answer.
+        is_fresh: its reads are linearizable.
+        read_token: the newest read point that one of its reads waits for.
         out: frames to be written at the end of the turn.
         out_bytes: size of the answers to reads among them.
         outstanding_bytes: size of the requests that wait.
@@ -102,12 +118,14 @@ class Client:
         "full",
         "has_read_only",
         "held",
+        "is_fresh",
         "number",
         "out",
         "out_bytes",
         "outstanding_bytes",
         "paused",
         "pending",
+        "read_token",
         "reads",
         "session",
         "syncs",
@@ -122,6 +140,7 @@ class Client:
         *,
         dirty: list[Client],
         doomed: list[Client],
+        is_fresh: bool = False,
     ) -> None:
         self.number = number
         self.address = address
@@ -129,6 +148,8 @@ class Client:
         self.session: Session | None = None
         self.timeout_ms = 0
         self.has_read_only = False
+        self.is_fresh = is_fresh
+        self.read_token = 0
         self.out: list[bytes] = []
         self.out_bytes = 0
         self.outstanding_bytes = 0
@@ -159,14 +180,28 @@ class Client:
 
     @property
     def is_idle(self) -> bool:
-        """Nothing waits: a read may be answered where it arrives."""
-        return not (self.pending or self.held or self.full) and self.session is not None
+        """Nothing waits, and need not: a read may be answered where it arrives."""
+        return (
+            not (self.pending or self.held or self.full or self.is_fresh)
+            and self.session is not None
+        )
 
     def take_in(self, kind: Piece, frames: bytes, desk: Desk) -> None:
         """Take a request (or a run of writes) that arrived."""
         self.outstanding_bytes += len(frames)
         if self.held or not self._admit(kind, frames, desk):
             self.held.append((kind, frames))
+
+    @property
+    def may_wait(self) -> bool:
+        """A read that must be fresh may join a read point at once."""
+        return self.is_fresh and not self.held and self.session is not None
+
+    def wait_for(self, frame: bytes, token: int) -> None:
+        """Let a read wait for a read point: ``take_in``, for the common case."""
+        self.outstanding_bytes += len(frame)
+        self.pending.append((_FRESH, _READ, frame, token))
+        self.reads += 1
 
     def begin_apply(self, desk: Desk) -> Pending | None:
         """The log reached the next request that waits for it: answer what is due before it.
@@ -187,8 +222,19 @@ class Client:
     def advance(self, desk: Desk) -> None:
         """Something was waited for and has come: answer and admit what can be."""
         pending, held = self.pending, self.held
-        while pending and self._can_answer(pending[0], desk):
-            self._answer_head(desk)
+        while pending:
+            due, kind, frames, number = pending[0]
+            if due is _FRESH:  # written out: many reads are released at once
+                if self.full or desk.is_waiting(number):
+                    break
+                pending.popleft()
+                self.reads -= 1
+                self.outstanding_bytes -= len(frames)
+                desk.answer(self, kind, frames)
+            elif self._can_answer(pending[0], desk):
+                self._answer_head(desk)
+            else:
+                break
         while held:
             kind, frames = held[0]
             if not self._admit(kind, frames, desk):
@@ -221,6 +267,10 @@ class Client:
             self.pending.append((Due.SYNC, kind, frames, desk.ask_read_point(self)))
             self.syncs += 1
             return True
+        elif kind is _READ and self.is_fresh:
+            self.pending.append((_FRESH, kind, frames, desk.join_read_point(self)))
+            self.reads += 1
+            return True
         if self.pending or self.full:
             if self.reads >= READS_AHEAD_MAX:
                 return False
@@ -235,12 +285,14 @@ class Client:
         due, _kind, _frames, number = request
         if due is _ANSWER:
             return forced or not self.full
+        if due is _FRESH:
+            return forced or not (self.full or desk.is_waiting(number))
         return due is Due.SYNC and not desk.is_waiting(number)
 
     def _answer_head(self, desk: Desk) -> None:
         due, kind, frames, _number = self.pending.popleft()
         assert due is not _APPLY
-        if due is _ANSWER:
+        if due is _ANSWER or due is _FRESH:
             self.reads -= 1
         self.outstanding_bytes -= len(frames)
         desk.answer(self, kind, frames)

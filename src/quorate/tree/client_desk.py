@@ -58,6 +58,9 @@ _READ: Final = Piece.READ
 _AUTH: Final = Piece.AUTH
 _OK: Final = int(ErrorCode.OK)
 
+READ_POINTS_MAX: Final = 2
+"""Read points outstanding at once. More would only make more rounds for the same reads."""
+
 
 class ClientDesk:
     """Serves the clients of one node, but for what comes back from the log.
@@ -96,7 +99,8 @@ class ClientDesk:
         self._in_log_runs = 0
         self._token = 0  # of the newest read point
         self._token_open = False  # whether it is still to be asked for
-        self._barriers: dict[int, list[Client]] = {}
+        self._barriers: dict[int, list[Client]] = {}  # whose syncs wait
+        self._readers: dict[int, list[Client]] = {}  # whose reads wait, each client once
         # Towards the driver.
         self._dirty: list[Client] = []  # have output
         self._doomed: list[Client] = []  # to be closed at the end of the turn
@@ -129,6 +133,7 @@ class ClientDesk:
             ClientConnection(settings.frame_bytes_max),
             dirty=self._dirty,
             doomed=self._doomed,
+            is_fresh=settings.fresh_reads,
         )
         self._by_address[address] += 1
         self._handshake_due_ms[connection] = now_ms + settings.handshake_timeout_ms
@@ -147,6 +152,8 @@ class ClientDesk:
                 return
             if kind is _READ and client.is_idle:
                 self.answer(client, kind, piece)
+            elif kind is _READ and client.may_wait:
+                client.wait_for(piece, self.join_read_point(client))
             elif kind in _BEFORE_SESSION:
                 self._take_opening(client, kind, piece)
             else:
@@ -209,11 +216,18 @@ class ClientDesk:
         return payload
 
     def take_barriers(self) -> list[int]:
-        """Read points that clients wait for: tokens to hand back with ``barrier_released``."""
-        if not self._token_open:
+        """Read points that clients wait for: tokens to hand back with ``barrier_released``.
+
+        Few are outstanding at a time; whoever comes meanwhile shares the next one.
+        """
+        if not self._wants_read_point:
             return []
         self._token_open = False
         return [self._token]
+
+    @property
+    def _wants_read_point(self) -> bool:
+        return self._token_open and len(self._barriers) <= READ_POINTS_MAX
 
     def barrier_released(self, token: int) -> None:
         """Everything up to this read point has been applied here."""
@@ -221,7 +235,7 @@ class ClientDesk:
         for client in waiting:
             if not client.ended:
                 client.release_sync()
-        for client in waiting:
+        for client in (*waiting, *self._readers.pop(token, ())):
             if not client.ended:
                 client.advance(self)
 
@@ -305,12 +319,24 @@ class ClientDesk:
         return True
 
     def ask_read_point(self, client: Client) -> int:
-        """The read point of this turn; all syncs of a turn share it."""
+        """The read point of this turn; all syncs and reads of a turn share it."""
+        token = self._open_token()
+        self._barriers[token].append(client)
+        return token
+
+    def join_read_point(self, client: Client) -> int:
+        """The same for a read. Many reads of one client cost one place."""
+        token = self._open_token()
+        if client.read_token != token:
+            client.read_token = token
+            self._readers.setdefault(token, []).append(client)
+        return token
+
+    def _open_token(self) -> int:
         if not self._token_open:
             self._token += 1
             self._token_open = True
             self._barriers[self._token] = []
-        self._barriers[self._token].append(client)
         return self._token
 
     def is_waiting(self, token: int) -> bool:
@@ -400,7 +426,7 @@ class ClientDesk:
         """
         return bool(
             self._parts
-            or self._token_open
+            or self._wants_read_point
             or any(not client.congested for client in self._full_before)
         )
 

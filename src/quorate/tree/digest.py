@@ -48,6 +48,14 @@ def encode_session(session: Session) -> bytes:
     return head + tail
 
 
+def hash_session(session: Session) -> int:
+    """A session's part of the digest: what ``encode_session`` says, and its stored answers."""
+    record = encode_session(session)
+    if session.results is not None:
+        record += session.results.digest_record()
+    return hash_record(record)
+
+
 def decode_session(data: bytes, at: int) -> tuple[Session, int]:
     """Read a session's record at ``data[at:]``; also returns where the next one begins.
 
@@ -92,6 +100,12 @@ class Digest:
         self.znodes: dict[bytes, int] = {}
         self.sessions: dict[int, int] = {}
 
+    def begin_with(self, total: int) -> None:
+        """Everything there is was hashed just now, and ``total`` is the sum."""
+        assert not self.znodes
+        assert not self.sessions
+        self._sum = total & _MASK
+
     def forget(self, path: bytes, znode: Znode) -> None:
         """Note that ``znode`` leaves ``path``; drop the note if the sum never held anything."""
         if self.znodes.setdefault(path, znode.folded) == 0:
@@ -115,7 +129,7 @@ class Digest:
             total -= old
             session = sessions.get(session_id)
             if session is not None:
-                session.folded = hash_record(encode_session(session))
+                session.folded = hash_session(session)
                 total += session.folded
         self.znodes.clear()
         self.sessions.clear()

@@ -24,6 +24,7 @@ from quorate.protocol.jute import INT, Reader
 from quorate.protocol.zookeeper import REPLY_HEADER, REPLY_SIZE, STAT, ErrorCode, OpCode
 from quorate.tree.acl import OPEN_ACL, Acl, Entry, read_acl
 from quorate.tree.multi import apply_multi, read_create, read_multi
+from quorate.tree.once import once_handler
 from quorate.tree.reads import encode_stat_reply
 from quorate.tree.refused import Refused
 from quorate.tree.state import State, Transaction
@@ -190,7 +191,7 @@ def apply_close_session(
     return _REPLY_PACK(REPLY_SIZE, xid, txn.zxid, 0) if with_reply else NO_REPLY
 
 
-HANDLERS: Final[dict[int, Handler]] = {
+_WRITES: Final[dict[int, Handler]] = {
     OpCode.SET_DATA: apply_set_data,
     OpCode.CREATE: apply_create,
     OpCode.CREATE2: apply_create2,
@@ -201,4 +202,5 @@ HANDLERS: Final[dict[int, Handler]] = {
     OpCode.MULTI: apply_multi_request,
     OpCode.CLOSE_SESSION: apply_close_session,
 }
+HANDLERS: Final[dict[int, Handler]] = {**_WRITES, OpCode.ONCE: once_handler(_WRITES)}
 """By opcode. Whatever is not here is UNIMPLEMENTED as a write (``check`` alone, for instance)."""

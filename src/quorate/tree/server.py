@@ -19,7 +19,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from quorate.consensus.change import Change
-from quorate.consensus.engine import NO_LEADER, Draw, Engine, EngineStatistics, Leadership
+from quorate.consensus.engine import (
+    NO_LEADER,
+    Draw,
+    Engine,
+    EngineStatistics,
+    Leadership,
+    SnapshotRead,
+)
 from quorate.consensus.entry import Recovered, SnapshotMeta
 from quorate.consensus.membership import Configuration
 from quorate.consensus.registry import EngineSettings, create_engine
@@ -98,6 +105,7 @@ class CoordinationServer:
         self.settings = settings
         self._now_ms = now_ms
         self._notice_due = False
+        self._looked_ms: int | None = None
         self.service = ClientService(
             node_id=node_id,
             incarnation=incarnation,
@@ -134,6 +142,14 @@ class CoordinationServer:
         self._notice_due = True
         self.replica.tick(now_ms, wall_ms)
         self.service.tick(now_ms)
+
+    def look(self, now_ms: int) -> None:
+        """Say what the clock shows right before ``take``, after everything that came in.
+
+        Only leases need it, and they are not held without: a leader that stood still must not
+        answer by the time of its last tick.
+        """
+        self._looked_ms = now_ms
 
     # ---- clients -------------------------------------------------------------------------------
 
@@ -178,15 +194,17 @@ class CoordinationServer:
         """Persistence step ``sequence`` and all before it are durable."""
         self.replica.persisted(sequence)
 
+    def ask_for_snapshot(self) -> int:
+        """Take a snapshot soon; returns the index that it will have at least."""
+        return self.replica.ask_for_snapshot()
+
     def snapshot_saved(self, meta: SnapshotMeta, size_bytes: int) -> None:
         """The snapshot of ``Turn.save_snapshot`` is durable."""
         self.replica.snapshot_saved(meta, size_bytes)
 
-    def snapshot_read(
-        self, peer: int, meta: SnapshotMeta, offset: int, data: bytes | None, *, last: bool
-    ) -> None:
+    def snapshot_read(self, answer: SnapshotRead) -> None:
         """Answer a ``Turn.read_snapshot``."""
-        self.replica.snapshot_read(peer, meta, offset, data, last=last)
+        self.replica.snapshot_read(answer)
 
     def install(self, meta: SnapshotMeta, chunks: Iterable[bytes]) -> None:
         """Load the snapshot that ``Turn.install`` named."""
@@ -213,6 +231,10 @@ class CoordinationServer:
             replica.submit(batch)
         for token in service.take_barriers():
             replica.read_barrier(token)
+        if self._looked_ms is not None:
+            if self.settings.engine.lease_reads:
+                replica.look(self._looked_ms)
+            self._looked_ms = None  # of no use for what comes in later
         turn = replica.take()
         assert isinstance(turn, ServerTurn)
         for released in turn.released:

@@ -32,6 +32,7 @@ class ServiceSettings:
         output_bytes_max: answers to reads queued on one connection before others wait.
         batch_bytes_max: aim for the size of a batch; a single run may exceed it.
         watches_per_connection_max: a connection that asks for more is closed.
+        fresh_reads: every read waits for a read point, so that it is linearizable (docs/reads.md).
         super_digest: ``user:base64(sha1(user:password))`` of the superuser; empty for none.
     """
 
@@ -48,6 +49,7 @@ class ServiceSettings:
     output_bytes_max: int = 1 << 20
     batch_bytes_max: int = 4 << 20
     watches_per_connection_max: int = WATCHES_PER_CONNECTION_MAX
+    fresh_reads: bool = False
     super_digest: str = ""
 
     def __post_init__(self) -> None:

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from quorate.protocol.zookeeper import PASSWORD_SIZE
 from quorate.tree.acl import Identities
+from quorate.tree.results import Results
 
 
 class Owner(NamedTuple):
@@ -33,6 +34,7 @@ class Session:
         owner: the connection that speaks for it now.
         identities: what the present connection has proved; replaced by every attachment.
         ephemerals: paths of the znodes that go when it goes. Iterate over them sorted.
+        results: answers to commands that were asked for exactly once; None when none ever was.
         folded: the session's share of the tree's digest when that was last brought up to date.
     """
 
@@ -42,6 +44,7 @@ class Session:
         "identities",
         "owner",
         "password",
+        "results",
         "session_id",
         "timeout_ms",
     )
@@ -63,6 +66,7 @@ class Session:
         self.owner = owner
         self.identities = identities
         self.ephemerals: set[bytes] = set()
+        self.results: Results | None = None
         self.folded = 0
 
     def __repr__(self) -> str:

@@ -16,14 +16,16 @@ from raft_schedule import Schedule
 from raft_story import replay
 
 from quorate.consensus.engine import Received
-from quorate.consensus.entry import Entry, EntryKind
+from quorate.consensus.entry import Entry, EntryKind, SnapshotMeta
 from quorate.consensus.membership import Configuration
+from quorate.consensus.progress import Progress
 from quorate.consensus.quorum import Quorum, VoteResult
 from quorate.consensus.raft import election, engine, follower, leader, reads, snapshots
 from quorate.consensus.raft.messages import (
     Append,
     AppendReply,
     Heartbeat,
+    InstallChunk,
     VoteReply,
     VoteRequest,
 )
@@ -159,6 +161,33 @@ def conflicting_log_goes() -> None:
     cluster.run(200)
     assert cluster.terms(3) == cluster.terms(1)
     assert cluster.nodes[3].applied == cluster.nodes[1].applied
+
+
+def pieces_of_two_snapshots_stay_apart() -> None:
+    """Two leaders' snapshots of one index need not be equal bytes."""
+    cluster = RaftCluster(3)
+    meta = SnapshotMeta(9, 1, cluster.configuration.encode())
+    for term, offset, data, identity in ((1, 0, b'["a"', b"one"), (2, 4, b',"b"]', b"two")):
+        piece = InstallChunk(term, meta, offset, data, is_last=offset > 0, identity=identity)
+        cluster.step(3, Received(1 + term % 2, piece))
+    assert cluster.nodes[3].disk.snapshot is None
+
+
+def snapshots_are_sent_at_a_bounded_rate() -> None:
+    """What travels in a while is what the setting allows, however quick disks and links are."""
+    settings = EngineSettings(
+        snapshot_chunk_bytes=1, log_keep_entries=0, snapshot_send_bytes_per_second=10
+    )
+    cluster = RaftCluster(3, settings=settings)
+    cluster.crash(3)
+    cluster.elect(1)
+    cluster.propose(1, "a", "b", "c", "d")
+    cluster.settle()
+    cluster.take_snapshot(1)
+    cluster.start(3)
+    cluster.tell_opened(1, 3)
+    cluster.run(500)
+    assert len(cluster.nodes[3].disk.incoming) < 10
 
 
 def pre_vote_changes_nothing() -> None:
@@ -325,13 +354,39 @@ def trusts_confirmations_of_truncated_entries(patch: pytest.MonkeyPatch) -> None
     patch.setattr(RaftState, "truncate", truncate_only)
 
 
+@mutant(pieces_of_two_snapshots_stay_apart)
+def puts_pieces_of_two_snapshots_together(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(snapshots, "_same_snapshot", lambda state, _message: state.incoming)
+
+
+@mutant(story("snapshot_resume"))
+def begins_every_transfer_again(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(
+        snapshots,
+        "_same_snapshot",
+        lambda state, message: state.incoming if message.offset else None,
+    )
+
+
+@mutant(snapshots_are_sent_at_a_bounded_rate)
+def sends_snapshots_as_fast_as_it_can(patch: pytest.MonkeyPatch) -> None:
+    def read_next(state: RaftState, peer: Progress) -> None:
+        state.snapshot_budget_millibytes = 1
+        original(state, peer)
+
+    original = snapshots._read_next
+    patch.setattr(snapshots, "_read_next", read_next)
+
+
 @mutant(conflicting_log_goes)
 def keeps_a_log_that_disagrees_with_the_snapshot(patch: pytest.MonkeyPatch) -> None:
     chunk = snapshots.SnapshotChunk
     patch.setattr(
         snapshots,
         "SnapshotChunk",
-        lambda meta, offset, data, last, discard: chunk(meta, offset, data, last, False),
+        lambda meta, offset, data, last, _discard, identity: chunk(
+            meta, offset, data, last, False, identity
+        ),
     )
     on_durable = snapshots.on_durable
 

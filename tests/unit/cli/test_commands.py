@@ -139,7 +139,7 @@ def watch(
     pages: dict[int, dict[str, Any] | None] = {1: None, 2: None, 3: None}
     for node in cluster.nodes:
         node.process = FakeProcess(100 + node.node_id)  # type: ignore[assignment]
-    monkeypatch.setattr(up, "status_page", lambda address, _: pages[address.port - 5199])
+    monkeypatch.setattr(up, "status_page", lambda address, *_: pages[address.port - 5199])
     return up.Watcher(cluster, screen), cluster, screen, pages
 
 

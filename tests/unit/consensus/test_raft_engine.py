@@ -157,3 +157,13 @@ def test_unknown_engines_are_refused() -> None:
             draw=Generator(1).draw,
             now_ms=0,
         )
+
+
+def test_a_follower_asks_again_when_its_link_to_the_leader_stands_again() -> None:
+    """A question or its answer may be lost with the old connection: no timer is waited for."""
+    cluster = RaftCluster(3)
+    cluster.elect(1)
+    cluster.read(2, "r")
+    cluster.network.clear()
+    cluster.tell_opened(1, 2)
+    assert cluster.reads_failed == ["r"], "the driver asks again at once"

@@ -18,7 +18,7 @@ from quorate.node.peer_identity import (
 from quorate.node.peer_network import PeerNetwork
 from quorate.node.peer_requests import REQUEST_CHANNEL, Request, ask
 from quorate.node.units import Address
-from quorate.protocol.peer import HELLO_CHANNEL, Hello, encode_frame
+from quorate.protocol.peer import HELLO_CHANNEL, PEER_PROTOCOL_VERSION, Hello, encode_frame
 
 from .fakes import FakeServer, dialled, eventually, run, settle
 
@@ -196,6 +196,36 @@ def test_incarnations_and_boot_nonces_unmask_copies() -> None:
     assert checks.judge(hello(2), None) is None  # the copy did not displace the original
     assert checks.judge(hello(2, incarnation=4, boot_nonce=5), None) is None
     assert checks.judge(hello(3), None) is None
+
+
+def test_nodes_without_a_common_version_refuse_each_other_in_words(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Both ranges are named, and which node to bring to which release; nothing is remembered."""
+    newer = hello(2, version_min=8, version=9, directory_id="ab" * 16)
+    known: dict[int, bytes] = {}
+
+    async def story() -> None:
+        async with pair(second=newer, known=known) as (one, two):
+            await eventually(lambda: "refuses this node" in caplog.text)
+            assert "node 2 speaks versions 8 to 9" in caplog.text
+            assert "bring node 1 to a release that speaks versions 8 to 9" in caplog.text
+            assert one.server.events == two.server.events == []
+            assert 2 not in known
+
+    run(story)
+
+
+def test_the_agreed_version_is_known_on_both_sides() -> None:
+    """A node that also speaks a later version uses the one that both know."""
+
+    async def story() -> None:
+        async with pair(second=hello(2, version=PEER_PROTOCOL_VERSION + 1)) as (one, two):
+            await eventually(lambda: one.network.linked() and two.network.linked())
+            assert one.network.versions() == {"2": PEER_PROTOCOL_VERSION}
+            assert two.network.versions() == {"1": PEER_PROTOCOL_VERSION}
+
+    run(story)
 
 
 @pytest.mark.parametrize("directory_id", ["", "zz" * 16, "ab"])

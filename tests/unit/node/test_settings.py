@@ -7,6 +7,7 @@ import pytest
 from quorate.errors import SettingsError
 from quorate.node.settings import SETTINGS, cluster_digest
 from quorate.node.sources import load_settings
+from quorate.node.tls_settings import TLS_SETTINGS
 from quorate.node.units import Address, parse_cluster
 
 FLAGS = {"id": "1", "data": "/data"}
@@ -98,7 +99,7 @@ def test_every_setting_has_its_three_names_and_a_field() -> None:
     for setting in SETTINGS:
         assert setting.flag == "--" + setting.key.replace("_", "-")
         assert setting.variable == "QUORATE_" + setting.key.upper()
-        assert hasattr(settings, setting.field)
+        assert hasattr(settings, setting.field) or setting in TLS_SETTINGS
         assert setting.help.endswith(".")
 
 
@@ -116,3 +117,18 @@ def test_a_single_node_is_a_cluster_of_one() -> None:
     settings = load_settings(FLAGS | {"peer_listen": "127.0.0.1:9"}, {})
     assert settings.cluster == {1: Address("127.0.0.1", 9)}
     assert not settings.is_cluster_given
+
+
+def test_how_to_read_and_how_far_clocks_may_drift() -> None:
+    """Reads are local unless asked otherwise; a drift bound is rounded to the safe side."""
+    assert load_settings(FLAGS, {}).reads == "local"
+    environ = {"QUORATE_READS": "Lease", "QUORATE_CLOCK_DRIFT_BOUND": "1.234"}
+    settings = load_settings(FLAGS, environ)
+    assert (settings.reads, settings.clock_drift_percent) == ("lease", 124)
+    assert load_settings(FLAGS, {}).clock_drift_percent == 110
+    for key, wrong in (("reads", "fresh"), ("clock_drift_bound", "0.9")):
+        with pytest.raises(SettingsError, match=wrong):
+            load_settings(FLAGS | {key: wrong}, {})
+    for wrong in ("2.1", "much", "nan", "inf"):
+        with pytest.raises(SettingsError, match=wrong):
+            load_settings(FLAGS | {"clock_drift_bound": wrong}, {})

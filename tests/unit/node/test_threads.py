@@ -6,10 +6,14 @@ from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
-from quorate.consensus.engine import ReadSnapshot
+import pytest
+
+from quorate.consensus.engine import ReadSnapshot, SnapshotRead
 from quorate.consensus.entry import Entry, Persist, SnapshotMeta
 from quorate.errors import DiskFailed
+from quorate.node import snapshot_thread
 from quorate.node.disk_thread import DiskThread
+from quorate.node.read_ahead import PIECES_AHEAD, read_ahead
 from quorate.node.snapshot_thread import SnapshotThread
 
 from .fakes import FakeServer, eventually, run
@@ -121,8 +125,8 @@ class FakeStore:
 
     def read_snapshot(
         self, meta: SnapshotMeta, offset: int, size_bytes: int
-    ) -> tuple[bytes | None, bool]:
-        return b"payload"[offset : offset + size_bytes], offset + size_bytes >= 7
+    ) -> tuple[bytes | None, bool, bytes]:
+        return b"payload"[offset : offset + size_bytes], offset + size_bytes >= 7, b"id"
 
 
 def test_a_snapshot_is_walked_on_the_loop_and_written_in_the_thread() -> None:
@@ -138,15 +142,86 @@ def test_a_snapshot_is_walked_on_the_loop_and_written_in_the_thread() -> None:
 
         store, server = FakeStore(), FakeServer()
         post = asyncio.get_running_loop().call_soon_threadsafe
-        thread = SnapshotThread(store, post, server, lambda: None, lambda _: None)  # type: ignore[arg-type]
+        later = asyncio.get_running_loop().call_later
+        thread = SnapshotThread(store, post, server, lambda: None, lambda _: None, later)  # type: ignore[arg-type]
         thread.start()
         thread.save(SimpleNamespace(meta=META, chunks=chunks()))  # type: ignore[arg-type]
         await eventually(lambda: server.named("snapshot_saved"))
         assert server.named("snapshot_saved") == [("snapshot_saved", META, 11)]
-        assert store.written == [b"one", b"two", b"three"]
+        assert store.written == [b"onetwothree"]
         assert walked == {"MainThread"}
         assert store.threads == {"quorate-snapshots"}
         assert not thread.is_saving
+        assert thread.stop(5)
+
+    run(story)
+
+
+def test_the_walk_waits_for_a_thread_that_is_slow() -> None:
+    """Two pieces are in memory at most: one being written, one gathered."""
+
+    async def story() -> None:
+        store, server = FakeStore(), FakeServer()
+        may_write = threading.Event()
+        walked: list[int] = []
+
+        def write(chunk: bytes) -> None:
+            assert may_write.wait(10)
+            store.written.append(chunk)
+
+        def chunks() -> Iterator[bytes]:
+            for number in range(40):
+                walked.append(number)
+                yield b"x" * 65_536
+
+        store._write = write  # type: ignore[method-assign]
+        loop = asyncio.get_running_loop()
+        post, later = loop.call_soon_threadsafe, loop.call_later
+        thread = SnapshotThread(store, post, server, lambda: None, lambda _: None, later)  # type: ignore[arg-type]
+        thread.start()
+        thread.save(SimpleNamespace(meta=META, chunks=chunks()))  # type: ignore[arg-type]
+        await eventually(lambda: len(walked) == 16)
+        await asyncio.sleep(0)
+        assert (len(walked), thread._gathered_bytes) == (16, snapshot_thread.PIECE_BYTES)
+        may_write.set()
+        await eventually(lambda: server.named("snapshot_saved"))
+        assert b"".join(store.written) == b"x" * 40 * 65_536
+        assert thread.stop(5)
+
+    run(story)
+
+
+def test_the_loop_rests_from_a_snapshot_three_times_as_long_as_it_worked_on_it(
+    monkeypatch: Any,
+) -> None:
+    """A long piece is followed by a long rest, with a bound; nothing is walked meanwhile."""
+
+    async def story() -> None:
+        now = [100.0]
+        monkeypatch.setattr(snapshot_thread, "monotonic", lambda: now[0])
+        walked: list[float] = []
+
+        def chunks() -> Iterator[bytes]:
+            for seconds in (0.01, 10.0, 0.0):
+                walked.append(now[0])
+                now[0] += seconds
+                yield b"piece"
+
+        rests: list[float] = []
+
+        def later(delay: float, callback: Any, *args: Any) -> None:
+            rests.append(round(delay, 3))
+            now[0] += delay
+            asyncio.get_running_loop().call_soon(callback, *args)
+
+        server = FakeServer()
+        post = asyncio.get_running_loop().call_soon_threadsafe
+        thread = SnapshotThread(FakeStore(), post, server, lambda: None, lambda _: None, later)  # type: ignore[arg-type]
+        thread.start()
+        thread.save(SimpleNamespace(meta=META, chunks=chunks()))  # type: ignore[arg-type]
+        await eventually(lambda: server.named("snapshot_saved"))
+        assert rests == [0.0, 0.03, 0.25, 0.0]
+        assert [round(at, 3) for at in walked] == [100.0, 100.04, 110.29]
         assert thread.stop(5)
 
     run(story)
@@ -161,16 +236,18 @@ def test_a_cancelled_snapshot_is_abandoned_and_never_advanced() -> None:
         def chunks() -> Iterator[bytes]:
             try:
                 while True:
-                    yield b"more"
+                    yield b"more" * 16_384
             finally:
                 closed.append(True)
 
         store, server = FakeStore(), FakeServer()
         post = asyncio.get_running_loop().call_soon_threadsafe
-        thread = SnapshotThread(store, post, server, lambda: None, lambda _: None)  # type: ignore[arg-type]
+        later = asyncio.get_running_loop().call_later
+        thread = SnapshotThread(store, post, server, lambda: None, lambda _: None, later)  # type: ignore[arg-type]
         thread.start()
         thread.save(SimpleNamespace(meta=META, chunks=chunks()))  # type: ignore[arg-type]
         await eventually(lambda: len(store.written) > 2)
+        assert set(map(len, store.written)) == {snapshot_thread.PIECE_BYTES}
         thread.cancel()
         await eventually(lambda: store.abandoned)
         assert closed == [True]
@@ -186,11 +263,13 @@ def test_pieces_are_read_for_other_nodes() -> None:
     async def story() -> None:
         server = FakeServer()
         post = asyncio.get_running_loop().call_soon_threadsafe
-        thread = SnapshotThread(FakeStore(), post, server, lambda: None, lambda _: None)  # type: ignore[arg-type]
+        later = asyncio.get_running_loop().call_later
+        thread = SnapshotThread(FakeStore(), post, server, lambda: None, lambda _: None, later)  # type: ignore[arg-type]
         thread.start()
         thread.read(ReadSnapshot(2, META, 4, 100))
         await eventually(lambda: server.events)
-        assert server.events == [("snapshot_read", 2, META, 4, b"oad", True)]
+        answer = SnapshotRead(2, META, 4, b"oad", last=True, identity=b"id")
+        assert server.events == [("snapshot_read", answer)]
         assert thread.stop(5)
 
     run(story)
@@ -252,3 +331,36 @@ def test_failed_short_cut_writes_nothing_more() -> None:
         assert calls == [1]
 
     run(story)
+
+
+def test_reading_ahead_gives_the_same_pieces_and_the_same_error() -> None:
+    """In order, however many; an error comes behind what was read before it."""
+    pieces = [b"%d" % number for number in range(100)]
+    assert list(read_ahead(pieces)) == pieces
+    assert list(read_ahead([])) == []
+
+    def damaged() -> Iterator[bytes]:
+        yield b"good"
+        raise DiskFailed("bad")
+
+    reading = read_ahead(damaged())
+    assert next(reading) == b"good"
+    with pytest.raises(DiskFailed):
+        next(reading)
+
+
+def test_reading_ahead_is_bounded_and_ends_with_whoever_takes() -> None:
+    """No more than a few pieces are read that nobody has taken."""
+    read: list[int] = []
+
+    def endless() -> Iterator[bytes]:
+        while True:
+            read.append(1)
+            yield b"x"
+
+    reading = read_ahead(endless())
+    for _ in range(5):
+        next(reading)
+    assert len(read) <= 5 + PIECES_AHEAD + 1
+    reading.close()  # type: ignore[attr-defined]
+    assert all(thread.name != "quorate-read-ahead" for thread in threading.enumerate())

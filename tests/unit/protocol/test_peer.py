@@ -1,5 +1,6 @@
 """Frames between nodes."""
 
+import struct
 from contextlib import suppress
 
 import pytest
@@ -13,6 +14,7 @@ from quorate.protocol.peer import (
     HELLO_CHANNEL,
     Hello,
     PeerConnection,
+    common_version,
     encode_frame,
 )
 
@@ -75,8 +77,8 @@ def test_strangers_get_an_error_and_little_memory(data):
 
 def test_a_long_frame_is_refused_before_it_is_kept():
     """The length is enough to say no: before the hello a small one, afterwards the setting."""
-    with pytest.raises(RemoteProtocolError, match="at most 640"):
-        PeerConnection().receive(frame(HELLO_CHANNEL, bytes(700))[:12])
+    with pytest.raises(RemoteProtocolError, match="at most 1024"):
+        PeerConnection().receive(frame(HELLO_CHANNEL, bytes(1100))[:12])
     with pytest.raises(RemoteProtocolError, match="at most 10000"):
         opened().receive(frame(1, bytes(10_000))[:12])
     assert opened().receive(frame(1, bytes(9_999))) == [(1, bytes(9_999))]
@@ -100,10 +102,58 @@ def test_only_one_hello_opens_a_link():
         opened().receive(frame(HELLO_CHANNEL, HELLO.encode()))
 
 
-def test_a_hello_of_another_version_says_what_to_do():
-    """Mixed releases are told apart from strangers."""
-    with pytest.raises(RemoteProtocolError, match="version 7"):
-        Hello.decode(HELLO._replace(version=7).encode())
+def hello_of_the_first_release(version=1):
+    """As quorate wrote it before there were ranges: nothing behind the names."""
+    head = struct.pack(">8sHIQQ", b"QUORATE\n", version, 3, 7, 99)
+    return head + b"\x00\x07cluster" + b"\x00\x09directory"
+
+
+def test_hellos_of_other_versions_can_be_read():
+    """Before anything is agreed: older ones, newer ones, and newer ones with unknown fields."""
+    old = Hello.decode(hello_of_the_first_release())
+    assert (old.node_id, old.version_min, old.version) == (3, 1, 1)
+    assert old.versions == "version 1"
+    new = HELLO._replace(version=900, version_min=800, address="b.example:2281")
+    assert Hello.decode(new.encode()) == new
+    assert new.versions == "versions 800 to 900"
+    unknown = b"\xc8\x00\x04what"
+    assert Hello.decode(new.encode() + unknown) == new
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "common"),
+    [
+        ((2, 2), (2, 2), 2),
+        ((2, 5), (3, 4), 4),
+        ((2, 3), (3, 4), 3),
+        ((1, 1), (2, 2), None),
+        ((5, 9), (1, 4), None),
+    ],
+)
+def test_the_highest_common_version_is_used(one, other, common):
+    """Both sides come to the same version, or to none."""
+    first = HELLO._replace(version_min=one[0], version=one[1])
+    second = HELLO._replace(version_min=other[0], version=other[1])
+    assert common_version(first, second) == common
+    assert common_version(second, first) == common
+
+
+@pytest.mark.parametrize(
+    "tail",
+    [
+        b"\x01",
+        b"\x01\x00\x02\x00",
+        b"\x01\x00\x02\x00\x02\x01\x00\x02\x00\x02",  # one tag twice
+        b"\x01\x00\x02\x00\x09",  # lowest above highest
+        b"\x01\x00\x01\x01",  # a version of one byte
+        b"\x02\x00\x02\xff\xff",  # no text
+        b"\x02\x01\xf4" + b"x" * 500,  # an address too long
+    ],
+)
+def test_damaged_fields_are_errors(tail):
+    """Fields that do not fit their lengths, come twice or contradict each other are refused."""
+    with pytest.raises(RemoteProtocolError, match="damaged fields"):
+        Hello.decode(hello_of_the_first_release(2) + tail)
 
 
 @given(st.binary(max_size=80))

@@ -36,6 +36,10 @@ def test_requests_are_read():
     (multi,) = parse("multi check /a 1 + set /b 2 + create /c 3 + delete /d")
     assert [part.verb for part in multi.parts] == ["check", "set", "create", "delete"]
     assert multi.parts[3].version == ANY_VERSION
+    assert parse("once set /a 5 ; get /a") == (
+        Ask("set", b"/a", b"5", is_once=True),
+        Ask("get", b"/a"),
+    )
 
 
 def test_conduct_is_read():
@@ -67,6 +71,10 @@ def test_conduct_is_read():
         "close now",
         "close ; get /a",
         "check /a 1",
+        "once",
+        "once get /a",
+        "once close",
+        "once once set /a 1",
         "open",
         "open 41s",
         "sleep -1s",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from zlib import crc32
+from zlib import crc32, decompress
 
 from quorate.consensus.entry import Entry, Persist, SnapshotMeta
 from quorate.simulation.disk import VirtualDisk
@@ -14,10 +14,10 @@ from quorate.storage.store import Store
 CLUSTER, DIRECTORY = b"c" * 16, b"d" * 16
 
 
-def directory() -> VirtualDisk:
+def directory(snapshot_compression: int = 1) -> VirtualDisk:
     """A directory with one of everything."""
     disk = VirtualDisk()
-    settings = StorageSettings(preallocate_bytes=0)
+    settings = StorageSettings(preallocate_bytes=0, snapshot_compression=snapshot_compression)
     store, _ = Store.open(
         disk, node_id=3, cluster_id=CLUSTER, new_directory_id=DIRECTORY, settings=settings
     )
@@ -87,21 +87,37 @@ def test_a_segment_is_what_the_document_says():
     assert read_segment(content(directory(), "wal-0000000000000001.q")) == [
         [],
         [(2, 0, 0, 0, b"vote"), (1, 1, 7, 1, b"payload")],
-        [(3, 0, 0, 1, b""), (1, 2, 8, 1, b"")],
-        [(4, 0, 0, 1, b"")],
+        [(2, 0, 0, 0, b"vote"), (3, 0, 0, 1, b""), (1, 2, 8, 1, b"")],
+        [(2, 0, 0, 0, b"vote"), (4, 0, 0, 1, b"")],
     ]
 
 
+def read_snapshot(data: bytes) -> tuple[int, bytes]:
+    """Version and payload; a reader written from the document alone."""
+    assert data[:8] == b"QUORSNAP"
+    assert number(data, 12, 4) == 262144
+    assert data[16:32] == CLUSTER
+    assert [number(data, 32, 8), number(data, 40, 8), number(data, 48, 4)] == [1, 8, 7]
+    assert data[52:59] == b"members"
+    assert number(data, 59, 4) == crc32(data[:59])
+    seed = crc32(data[:63])
+    trailer = data[-28:]
+    assert trailer[:8] == b"QUORSEND"
+    payload = data[63 : 63 + number(trailer, 8, 8)]
+    table = data[63 + len(payload) : -28]
+    assert number(trailer, 16, 4) == 1
+    assert table == crc32(payload, crc32((0).to_bytes(4), seed)).to_bytes(4)
+    assert number(trailer, 20, 4) == crc32(table, seed)
+    assert number(trailer, 24, 4) == crc32(trailer[:24])
+    return number(data, 8, 4), payload
+
+
 def test_a_snapshot_is_what_the_document_says():
-    """Header, payload, table, trailer."""
-    data = content(directory(), "snapshot-0000000000000001-0000000000000008.q")
-    head = b"QUORSNAP" + (1).to_bytes(4) + (262144).to_bytes(4) + CLUSTER
-    head += (1).to_bytes(8) + (8).to_bytes(8) + (7).to_bytes(4) + b"members"
-    head += crc32(head).to_bytes(4)
-    seed = crc32(head)
-    table = crc32(b"state", crc32((0).to_bytes(4), seed)).to_bytes(4)
-    trailer = b"QUORSEND" + (5).to_bytes(8) + (1).to_bytes(4) + crc32(table, seed).to_bytes(4)
-    assert data == head + b"state" + table + trailer + crc32(trailer).to_bytes(4)
+    """Header, payload, table, trailer; the payload plain or one zlib stream."""
+    name = "snapshot-0000000000000001-0000000000000008.q"
+    assert read_snapshot(content(directory(0), name)) == (1, b"state")
+    version, payload = read_snapshot(content(directory(1), name))
+    assert (version, decompress(payload)) == (2, b"state")
 
 
 def test_an_identity_is_what_the_document_says():

@@ -123,6 +123,11 @@ def new_client(tree):
     return lambda *identities: Client(tree, identities)
 
 
+@pytest.fixture(scope="session")
+def client_class():
+    return Client
+
+
 @pytest.fixture
 def read_only_acl():
     return READ_ONLY_ACL

@@ -7,6 +7,7 @@ import pytest
 from quorate.protocol import zookeeper_client as wire
 from quorate.tree.sessions import Owner
 from quorate.tree.tree import Tree
+from quorate.tree.znode import encode_record, hash_record
 
 
 def fresh(client):
@@ -14,6 +15,25 @@ def fresh(client):
     tree = Tree()
     tree.restore(client.tree.snapshot())
     return tree.digest()
+
+
+def test_a_restored_tree_has_its_digest_without_hashing_again(client):
+    """It was hashed while it was read, whatever its ACLs and sessions: nothing is due at a turn."""
+    client.create(b"/p", b"x")
+    client.create(b"/p/e", b"", 1)
+    client.create(b"/acl", acl=wire.encode_acl((1, "digest", "u:h")))
+    tree = Tree()
+    tree.restore(client.tree.snapshot())
+    state = tree._state
+    assert not state.digest_notes.znodes
+    assert not state.digest_notes.sessions
+    digest = tree.digest()
+    for path, znode in state.znodes.items():
+        assert znode.folded == hash_record(encode_record(path, znode))
+        state.touch(path, znode)
+    for session in state.sessions.values():
+        state.touch_session(session)
+    assert tree.digest() == digest == client.tree.digest()
 
 
 def test_incremental_and_from_scratch_agree(client):

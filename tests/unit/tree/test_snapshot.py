@@ -224,6 +224,20 @@ def test_blocks_out_of_place_are_noticed(client, monkeypatch):
             Tree().restore(chunks)
 
 
+def test_a_znode_without_its_parent_before_it_is_noticed(client, monkeypatch):
+    """Links are rebuilt on the way, so order is part of the format; nothing is made up."""
+    monkeypatch.setattr(snapshot_module, "CHUNK_SIZE", 1)
+    client.create(b"/p")
+    client.create(b"/p/c")
+    head, *middle, end = client.tree.snapshot()
+    parent = next(i for i, block in enumerate(middle) if block.endswith(b"/p"))
+    child = next(i for i, block in enumerate(middle) if block.endswith(b"/p/c"))
+    assert restored([head, *middle, end]).znodes[b"/p"].children == {b"/p/c": None}
+    middle[parent], middle[child] = middle[child], middle[parent]
+    with pytest.raises(CorruptData, match="parent"):
+        Tree().restore([head, *middle, end])
+
+
 def test_a_block_that_claims_to_be_huge_is_refused_at_once():
     """The size is judged before anything is gathered."""
     with pytest.raises(CorruptData, match="use another snapshot"):

@@ -1,0 +1,1 @@
+"""``quorate cluster``: operators' commands."""

@@ -5,12 +5,18 @@ Any node takes any request and passes it on, so one that can be reached is enoug
 
 from __future__ import annotations
 
+import errno
 import http.client
 import json
-from typing import Any
+import ssl
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
 
 import click
 
+from quorate.cli.ask import connect
+from quorate.cli.tls_options import client_context, tls_options
 from quorate.errors import DidNotHappen, NoQuorum, OutcomeUnknown, SettingsError, UsageError
 from quorate.node.units import Address, parse_addresses
 
@@ -19,14 +25,32 @@ _ASK_SECONDS = 5.0
 _CHANGE_SECONDS = 30.0
 _ANSWER_BYTES_MAX = 1 << 20
 
-admin_option = click.option(
-    "--admin",
-    envvar="QUORATE_ADMIN",
-    default=DEFAULT_ADMIN,
-    show_default=True,
-    metavar="HOST:PORT,...",
-    help="Admin addresses of nodes; one that answers is enough (QUORATE_ADMIN).",
-)
+_F = TypeVar("_F", bound=Callable[..., Any])
+_TLS = "quorate.cli.cluster.tls"
+
+
+def admin_option(command: _F) -> _F:
+    """Add ``--admin``, and the options for TLS, which ``Cluster`` finds by itself."""
+    return click.option(
+        "--admin",
+        envvar="QUORATE_ADMIN",
+        default=DEFAULT_ADMIN,
+        show_default=True,
+        metavar="HOST:PORT,...",
+        help="Admin addresses of nodes; one that answers is enough (QUORATE_ADMIN).",
+    )(tls_options(command, callback=_remember))
+
+
+def _remember(ctx: click.Context, parameter: click.Parameter, value: Path | None) -> None:
+    ctx.meta.setdefault(_TLS, {})[parameter.name] = value
+
+
+def _context() -> ssl.SSLContext | None:
+    ctx = click.get_current_context(silent=True)
+    files = ctx.meta.get(_TLS, {}) if ctx is not None else {}
+    return client_context(files.get("tls_ca"), files.get("tls_cert"), files.get("tls_key"))
+
+
 json_option = click.option(
     "--json", "as_json", is_flag=True, help="Print one JSON object and nothing else."
 )
@@ -44,6 +68,7 @@ class Cluster:
     """
 
     def __init__(self, admin: str) -> None:
+        self.context = _context()
         try:
             self.addresses = parse_addresses(admin)
         except SettingsError as error:
@@ -58,7 +83,9 @@ class Cluster:
         said = []
         for address in self.addresses:
             try:
-                code, content = _request(address, "GET", "/cluster", None, _ASK_SECONDS)
+                code, content = _request(
+                    address, "GET", "/cluster", None, _ASK_SECONDS, self.context
+                )
             except OSError as error:
                 said.append(f"{address}: {error.strerror or error}")
                 continue
@@ -78,7 +105,9 @@ class Cluster:
         said = []
         for address in self.addresses:
             try:
-                code, answer = _request(address, "POST", path, content, _CHANGE_SECONDS)
+                code, answer = _request(
+                    address, "POST", path, content, _CHANGE_SECONDS, self.context
+                )
             except ConnectionRefusedError as error:
                 said.append(f"{address}: {error.strerror}")
                 continue
@@ -99,10 +128,21 @@ class Cluster:
 
 
 def _request(
-    address: Address, method: str, path: str, content: dict[str, Any] | None, seconds: float
+    address: Address,
+    method: str,
+    path: str,
+    content: dict[str, Any] | None,
+    seconds: float,
+    context: ssl.SSLContext | None,
 ) -> tuple[int, dict[str, Any]]:
     """One request; code and JSON object."""
     connection = http.client.HTTPConnection(*address, timeout=seconds)
+    if context is not None:
+        try:
+            connection.sock = connect(address, seconds, context)
+        except ssl.SSLError as error:  # before anything was asked
+            words = f"TLS: {error.reason or error}"
+            raise ConnectionRefusedError(errno.ECONNREFUSED, words) from None
     body = None if content is None else json.dumps(content)
     try:
         connection.request(method, path, body, {"Content-Type": "application/json"})

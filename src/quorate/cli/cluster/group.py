@@ -3,6 +3,7 @@
     status, members                      show.py
     add, remove, replace, promote ...    change.py
     transfer                             transfer.py
+    recover (offline, a last resort)     recover.py
 
 All of it goes through the admin API of any node (``node/admin_cluster.py``).
 
@@ -16,7 +17,7 @@ from typing import Any
 
 import click
 
-from quorate.cli.cluster import change, show, transfer
+from quorate.cli.cluster import change, recover, show, transfer
 from quorate.errors import OutcomeUnknown
 
 EXIT_UNKNOWN = 3
@@ -45,6 +46,7 @@ quorate cluster add 4=10.0.0.4:2281          a new member; `quorate serve --join
 quorate cluster remove 4                     it leaves, dead or alive
 quorate cluster replace 1 5=10.0.0.5:2281    one in the place of another
 quorate cluster transfer 2                   let node 2 lead
+quorate cluster recover DIR ...              last resort: a majority is gone for good
 
 One change at a time; it goes on by itself once it is accepted, whoever leads. Commands talk to the
 admin address of any node (--admin). Exit codes: 0 done, 1 refused or no quorum, 2 the call is
@@ -67,3 +69,4 @@ command.add_command(change.demote)
 command.add_command(change.move)
 command.add_command(change.prefer)
 command.add_command(transfer.transfer)
+command.add_command(recover.recover)

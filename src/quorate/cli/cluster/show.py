@@ -79,7 +79,9 @@ def _show_table(picture: Picture, *, addresses: bool) -> None:
 
 def _show_without_leader(cluster: Cluster, reason: str, *, as_json: bool) -> None:
     """Nobody leads: what each node that was asked says about itself."""
-    pages = [status_page(address, _TIMEOUT_SECONDS) for address in cluster.addresses]
+    pages = [
+        status_page(address, _TIMEOUT_SECONDS, cluster.context) for address in cluster.addresses
+    ]
     nodes = [
         {"admin": str(address), **_summary(page)}
         for address, page in zip(cluster.addresses, pages, strict=True)

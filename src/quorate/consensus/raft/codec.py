@@ -4,7 +4,7 @@ One byte of kind, then fixed big-endian fields; only Append and InstallChunk hav
 Payload bytes are copied, never looked into: what a client sent is what every node stores.
 
     Append        header, then per entry: epoch u64, kind u8, length u32; then all payloads
-    InstallChunk  header, then the configuration, then the data
+    InstallChunk  header, then the identity, the configuration, the data
 
 This module knows nothing of roles or terms beyond what makes a message well-formed. What comes
 from the wire is checked here, once, so that the rest may trust it.
@@ -31,10 +31,13 @@ from quorate.consensus.raft.messages import (
     HeartbeatReply,
     InstallChunk,
     InstallReply,
+    LeasePromise,
     RaftMessage,
     ReadReply,
     ReadRequest,
     RemovalNotice,
+    RepairAnswer,
+    RepairQuery,
     TermNotice,
     TimeoutNow,
     VoteReply,
@@ -46,7 +49,10 @@ _APPEND, _INSTALL_CHUNK = 3, 11
 
 _APPEND_HEADER = struct.Struct(">BQQQQI")  # kind, term, prev index, prev term, commit, count
 _ENTRY_HEADER = struct.Struct(">QBI")  # epoch, kind, payload length
-_CHUNK_HEADER = struct.Struct(">BQQQQ?I")  # kind, term, index, epoch, offset, last, config length
+_CHUNK_HEADER = struct.Struct(">BQQQQ?BI")
+"""Kind, term, index, epoch, offset, last; lengths of identity and configuration."""
+
+IDENTITY_BYTES_MAX = 64
 _CHUNK_FLAG_AT = struct.calcsize(">BQQQQ")
 
 # Messages of fixed fields: kind byte, class, layout after the kind byte, fields in order.
@@ -63,6 +69,9 @@ _FIXED: tuple[tuple[int, type[Any], str, tuple[str, ...]], ...] = (
     (12, InstallReply, "QQQ?", ("term", "index", "next_offset", "is_done")),
     (13, TimeoutNow, "Q", ("term",)),
     (14, RemovalNotice, "QQ", ("term", "index")),
+    (15, LeasePromise, "QQI", ("term", "round", "length_ms")),
+    (40, RepairQuery, "QQQ", ("term", "number", "last_index")),
+    (41, RepairAnswer, "QQQ", ("term", "number", "end_index")),
 )
 
 
@@ -158,27 +167,38 @@ def _encode_chunk(message: InstallChunk) -> bytes:
         meta.epoch,
         message.offset,
         message.is_last,
+        len(message.identity),
         len(meta.configuration),
     )
-    return b"".join((header, meta.configuration, message.data))
+    return b"".join((header, message.identity, meta.configuration, message.data))
 
 
 def _decode_chunk(data: bytes) -> InstallChunk:
     size = len(data)
     if size < _CHUNK_HEADER.size:
         raise RemoteProtocolError(f"InstallChunk has {size} bytes, less than its header")
-    _, term, index, epoch, offset, is_last, length = _CHUNK_HEADER.unpack_from(data)
-    data_at = _CHUNK_HEADER.size + length
+    _, term, index, epoch, offset, is_last, identity_length, length = _CHUNK_HEADER.unpack_from(
+        data
+    )
+    configuration_at = _CHUNK_HEADER.size + identity_length
+    data_at = configuration_at + length
     if data_at > size:
         raise RemoteProtocolError("InstallChunk announces a configuration beyond its end")
+    if identity_length > IDENTITY_BYTES_MAX:
+        raise RemoteProtocolError(f"InstallChunk has an identity of {identity_length} bytes")
     if data[_CHUNK_FLAG_AT] > 1:
         raise RemoteProtocolError(f"InstallChunk has a flag of {data[_CHUNK_FLAG_AT]}")
     if index < 1 or not 1 <= epoch <= term:
         raise RemoteProtocolError(f"InstallChunk of term {term} covers {index} of epoch {epoch}")
-    configuration = data[_CHUNK_HEADER.size : data_at]
+    configuration = data[configuration_at:data_at]
     Configuration.decode(configuration)
     return InstallChunk(
-        term, SnapshotMeta(index, epoch, configuration), offset, data[data_at:], is_last
+        term,
+        SnapshotMeta(index, epoch, configuration),
+        offset,
+        data[data_at:],
+        is_last,
+        data[_CHUNK_HEADER.size : configuration_at],
     )
 
 
@@ -227,3 +247,12 @@ def decode_hard_state(data: bytes) -> tuple[int, int] | None:
         return None
     term, voted_for = _HARD_STATE.unpack(data)
     return term, voted_for
+
+
+def describe_hard_state(data: bytes) -> str | None:
+    """Term and vote in words; None if these bytes are none."""
+    decoded = decode_hard_state(data)
+    if decoded is None:
+        return None
+    term, vote = decoded
+    return f"term {term}, vote for node {vote}" if vote else f"term {term}, no vote in it"

@@ -13,6 +13,9 @@ behalf of that leader. A wrong hint costs one pre-vote round and never safety. T
 at once would split the vote, so one of them yields, and rounds after a hint are retried after
 short, random, growing times.
 
+Where leases are on (``leases.py``), a voter that promised votes for nobody until that is over,
+itself included and whatever the hint says; only the leader's own order to campaign overrides it.
+
 Invariants:
     * one vote per term, durable before anybody learns of it, our own included
     * votes are kept per voter and per term: a doubled answer counts once
@@ -44,8 +47,8 @@ def may_campaign(state: RaftState) -> bool:
     (dissertation §4.2.2): otherwise a removal that never commits could leave nobody to lead.
     Witnesses have nothing to lead with, and who was told that it was removed is not needed.
     """
-    if state.installing is not None or state.is_told_removed:
-        return False  # the log is about to be replaced, or outdated
+    if state.installing is not None or state.is_told_removed or state.repair is not None:
+        return False  # the log is about to be replaced, is outdated, or lost part of itself
     if state.configuration.may_lead(state.node_id):
         return True
     return state.configuration_at(state.commit_index).may_lead(state.node_id)
@@ -57,6 +60,9 @@ def on_election_timeout(state: RaftState) -> None:
     if not may_campaign(state):
         state.reset_election_timer()
         state.ignore("election timeout of a node that may not campaign")
+        return
+    if state.promise.is_kept(state.now_ms):  # our own vote is promised like any other
+        _arm_after_promise(state)
         return
     if state.hurry == 0:
         state.campaign_cause = "election timeout"
@@ -72,6 +78,12 @@ def _arm_retry(state: RaftState) -> None:
     state.hurry -= 1
     delay = min(HINT_STAGGER_MS << rounds_done, state.settings.election_timeout_ms)
     state.election_deadline_ms = state.now_ms + delay + state.draw(delay)
+
+
+def _arm_after_promise(state: RaftState) -> None:
+    """Campaign soon after this node may vote again."""
+    over_ms = state.promise.until_ms(state.now_ms)
+    state.election_deadline_ms = over_ms + state.draw(HINT_STAGGER_MS)
 
 
 def start_pre_vote(state: RaftState) -> None:
@@ -93,6 +105,7 @@ def campaign(state: RaftState, *, forced: bool) -> None:
     """Begin a new term and ask for votes; our own vote counts once it is durable."""
     assert state.role is not Role.LEADER, "a leader does not campaign"
     assert state.installing is None, "the log is being replaced"
+    assert forced or not state.promise.is_kept(state.now_ms), "a promise binds our own vote too"
     state.set_vote(state.term + 1, state.node_id)
     state.forget_leaders_word()
     state.role = Role.CANDIDATE
@@ -133,8 +146,14 @@ def on_vote_request(state: RaftState, sender: int, message: VoteRequest) -> None
     """Answer a request for a vote or pre-vote, from whoever asks (dissertation §4.1)."""
     if sender not in state.configuration.members:
         membership.tell_removed(state, sender)
-    if not membership.may_vote(state):
+    if state.repair is not None:
+        state.ignore("vote refused: the disk lost something")
+        _answer(state, sender, message, granted=False)
+    elif not membership.may_vote(state):
         state.ignore("vote refused: we belong to no configuration")
+        _answer(state, sender, message, granted=False)
+    elif state.promise.is_kept(state.now_ms) and not message.is_forced:
+        state.ignore("vote refused: a lease may run")
         _answer(state, sender, message, granted=False)
     elif message.term > state.term and not message.is_forced and has_live_leader(state, sender):
         state.ignore("vote refused: leader is alive")
@@ -257,7 +276,7 @@ def _hurry(state: RaftState, cause: str) -> None:
     if may_campaign(state):
         state.hurry = HURRY_ROUNDS
         state.campaign_cause = cause
-        soon = state.now_ms + state.draw(HINT_STAGGER_MS)
+        soon = state.promise.until_ms(state.now_ms) + state.draw(HINT_STAGGER_MS)
         state.election_deadline_ms = min(state.election_deadline_ms, soon)
 
 

@@ -26,6 +26,7 @@ from quorate.consensus.engine import (
     NO_LEADER,
     Announce,
     ChangeMembership,
+    Clock,
     Draw,
     Effects,
     EngineStatistics,
@@ -52,6 +53,7 @@ from quorate.consensus.raft import (
     leader,
     membership,
     reads,
+    repair,
     snapshots,
     transfer,
 )
@@ -63,10 +65,13 @@ from quorate.consensus.raft.messages import (
     HeartbeatReply,
     InstallChunk,
     InstallReply,
+    LeasePromise,
     RaftMessage,
     ReadReply,
     ReadRequest,
     RemovalNotice,
+    RepairAnswer,
+    RepairQuery,
     TermNotice,
     TimeoutNow,
     VoteReply,
@@ -97,6 +102,8 @@ class RaftEngine:
             draw=draw,
             now_ms=now_ms,
         )
+        if recovered.damage is not None:
+            repair.begin(self.state, recovered.damage)
 
     def step(self, event: Event) -> None:
         """Take one event in."""
@@ -108,6 +115,8 @@ class RaftEngine:
         if state.role is Role.LEADER:
             leader.flush(state)
         else:
+            if state.repair is not None:
+                repair.advance(state)
             if state.is_ack_due:
                 follower.flush(state)
             if state.reads_unsent:
@@ -126,7 +135,7 @@ class RaftEngine:
             return False
         if state.role is Role.LEADER:
             return leader.is_quiet(state)
-        return not (state.is_ack_due or state.reads_unsent)
+        return not (state.is_ack_due or state.reads_unsent or state.repair is not None)
 
     def encode(self, message: Message) -> bytes:
         """Turn one of this engine's messages into bytes for the wire."""
@@ -173,6 +182,7 @@ class RaftEngine:
             ignored=dict(state.ignored),
             role_changes=dict(state.role_changes),
             commit_heard=_commit_heard(state),
+            lease_until_ms=state.lease.until_ms,
             membership=membership.statistics(state),
         )
 
@@ -211,6 +221,8 @@ def _commit_heard(state: RaftState) -> int:
 
 
 def _role_name(state: RaftState) -> str:
+    if state.repair is not None:
+        return "repairing"
     if state.role is Role.PRE_CANDIDATE:
         return "candidate"
     if state.role is Role.FOLLOWER:
@@ -229,6 +241,7 @@ def _on_tick(state: RaftState, event: Tick) -> None:
         return
     gap_ms = event.now_ms - state.now_ms
     state.now_ms = event.now_ms
+    state.promise.tick(event.now_ms)
     # After a pause of our own (a stopped process, a busy loop) the others' messages of that time
     # are still unread: judge nobody by this tick. The next one judges, however late it comes.
     is_stalled = gap_ms * 2 > state.settings.election_timeout_ms and not state.is_stalled
@@ -238,6 +251,8 @@ def _on_tick(state: RaftState, event: Tick) -> None:
         return
     if state.reads_forwarded:
         reads.on_tick(state)
+    if state.repair is not None:
+        repair.on_tick(state)
     if event.now_ms >= state.election_deadline_ms and not is_stalled:
         election.on_election_timeout(state)
 
@@ -247,6 +262,9 @@ def _on_received(state: RaftState, event: Received) -> None:
     kind = type(message)
     if event.sender == state.node_id:
         state.ignore("message from ourselves")
+        return
+    if state.repair is not None and not repair.may_hear(state, kind):
+        state.ignore("message while the disk may have lost our vote")
         return
     if message.term != state.term and kind not in _WITHOUT_TERM:
         if message.term < state.term:
@@ -259,6 +277,9 @@ def _on_received(state: RaftState, event: Received) -> None:
 def _on_older_term(state: RaftState, sender: int, message: RaftMessage) -> None:
     """Whoever acts on an older term learns the newer one; answers are just too late (§5.1)."""
     assert message.term < state.term, "only older terms come here"
+    if isinstance(message, RepairQuery):
+        repair.on_query(state, sender, message)
+        return
     state.ignore("older term")
     if isinstance(message, Append | Heartbeat | InstallChunk | ReadRequest):
         state.send(sender, TermNotice(state.term))
@@ -294,10 +315,17 @@ def _on_read_barrier(state: RaftState, event: ReadBarrier) -> None:
     reads.on_read_barrier(state, event.token)
 
 
+def _on_clock(state: RaftState, event: Clock) -> None:
+    if state.role is Role.LEADER:
+        reads.answer_by_lease(state, event.now_ms)
+
+
 def _on_peer_opened(state: RaftState, event: PeerOpened) -> None:
     if state.role is Role.LEADER:
         leader.on_peer_opened(state, event.peer)
     else:
+        if event.peer == state.leader:
+            state.fail_forwarded_reads()  # they may be lost with the old connection: ask again
         election.on_voter_opened(state, event.peer)
 
 
@@ -341,6 +369,7 @@ _WITHOUT_TERM = (VoteRequest, VoteReply, RemovalNotice)
 
 _ON_EVENT: dict[type[Any], Callable[[RaftState, Any], None]] = {
     Tick: _on_tick,
+    Clock: _on_clock,
     Received: _on_received,
     Propose: _on_propose,
     Persisted: _on_persisted,
@@ -362,11 +391,14 @@ _ON_MESSAGE: dict[type[Any], Callable[[RaftState, int, Any], None]] = {
     AppendRejected: leader.on_append_rejected,
     Heartbeat: follower.on_heartbeat,
     HeartbeatReply: leader.on_heartbeat_reply,
+    LeasePromise: leader.on_lease_promise,
     TermNotice: _on_term_notice,
     ReadRequest: reads.on_read_request,
     ReadReply: reads.on_read_reply,
     InstallChunk: snapshots.on_chunk,
     InstallReply: leader.on_install_reply,
     TimeoutNow: election.on_timeout_now,
+    RepairQuery: repair.on_query,
+    RepairAnswer: repair.on_answer,
     RemovalNotice: membership.on_removal_notice,
 }

@@ -24,6 +24,7 @@ from quorate.consensus.raft.messages import (
     AppendReply,
     Heartbeat,
     HeartbeatReply,
+    LeasePromise,
 )
 from quorate.consensus.raft.state import RaftState, Role
 from quorate.errors import InvariantBroken
@@ -128,10 +129,19 @@ def on_heartbeat(state: RaftState, sender: int, message: Heartbeat) -> None:
     assert message.term == state.term, "terms are settled before"
     hear_leader(state, sender)
     if message.round:
-        state.send(sender, HeartbeatReply(state.term, message.round))
+        _echo(state, sender, message.round)
     if state.installing is None and message.commit_index > state.leader_commit:
         state.leader_commit = message.commit_index
         advance_commit(state)
+
+
+def _echo(state: RaftState, sender: int, round_: int) -> None:
+    promise = state.promise
+    if promise.length_ms:
+        promise.give()  # before anybody may rely on it
+        state.send(sender, LeasePromise(state.term, round_, promise.length_ms))
+    else:
+        state.send(sender, HeartbeatReply(state.term, round_))
 
 
 def on_durable(state: RaftState) -> None:

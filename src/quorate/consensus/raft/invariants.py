@@ -47,6 +47,7 @@ class StateView:
     term_start_index: int
     is_vote_durable: bool
     is_voter: bool
+    is_damaged: bool = False
 
     @property
     def last_index(self) -> int:
@@ -81,6 +82,7 @@ def snapshot_state(engine: RaftEngine) -> StateView:
         term_start_index=state.term_start_index,
         is_vote_durable=state.is_hard_durable,
         is_voter=state.configuration.is_voter(state.node_id),
+        is_damaged=state.repair is not None,
     )
 
 
@@ -147,6 +149,12 @@ def verified_is_in_log(view: StateView) -> None:
         raise _broken("verified_is_in_log", view, f"{view.verified_index} > {view.last_index}")
 
 
+def damaged_nodes_only_follow(view: StateView) -> None:
+    """A node whose disk lost something neither campaigns nor leads until all is back."""
+    if view.is_damaged and view.role is not Role.FOLLOWER:
+        raise _broken("damaged_nodes_only_follow", view, f"is {view.role}")
+
+
 STATE_CHECKS: tuple[Callable[[StateView], None], ...] = (
     indexes_are_ordered,
     log_is_contiguous,
@@ -155,6 +163,7 @@ STATE_CHECKS: tuple[Callable[[StateView], None], ...] = (
     established_means_committed,
     matches_are_in_log,
     verified_is_in_log,
+    damaged_nodes_only_follow,
 )
 
 
@@ -237,6 +246,12 @@ def pre_vote_has_no_side_effects(before: StateView, after: StateView) -> None:
         raise _broken("pre_vote_has_no_side_effects", after, detail)
 
 
+def damaged_nodes_do_not_vote(before: StateView, after: StateView) -> None:
+    """A node whose disk lost something gives no vote until all is back."""
+    if before.is_damaged and after.is_damaged and after.voted_for not in (0, before.voted_for):
+        raise _broken("damaged_nodes_do_not_vote", after, f"voted for {after.voted_for}")
+
+
 STEP_CHECKS: tuple[Callable[[StateView, StateView], None], ...] = (
     term_and_vote_never_go_back,
     commit_never_falls,
@@ -244,6 +259,7 @@ STEP_CHECKS: tuple[Callable[[StateView, StateView], None], ...] = (
     committed_entries_stay,
     roles_change_by_the_table,
     pre_vote_has_no_side_effects,
+    damaged_nodes_do_not_vote,
 )
 
 

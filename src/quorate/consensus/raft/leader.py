@@ -28,6 +28,7 @@ from quorate.consensus.raft.messages import (
     Heartbeat,
     HeartbeatReply,
     InstallReply,
+    LeasePromise,
 )
 from quorate.consensus.raft.state import RaftState, Role
 
@@ -47,6 +48,7 @@ def become_leader(state: RaftState) -> None:
     state.hand_over.durable_mark = (state.durable_index, now)
     membership.take_over(state)
     state.matches[node_id] = state.durable_index
+    state.lease.begin_term()
     state.term_start_index = following
     state.is_heartbeat_due = True
     state.heartbeat_deadline_ms = now + state.settings.heartbeat_ms
@@ -88,6 +90,7 @@ def on_tick(state: RaftState) -> None:
         _repair_losses(state)
     membership.on_tick(state)
     transfer.on_tick(state)
+    snapshots.on_tick(state)
     if not state.is_stalled:
         check_quorum(state)
 
@@ -317,6 +320,19 @@ def on_heartbeat_reply(state: RaftState, sender: int, message: HeartbeatReply) -
     if state.rounds[sender] < message.round <= state.round:
         state.rounds[sender] = message.round
         reads.release_confirmed(state)
+
+
+def on_lease_promise(state: RaftState, sender: int, message: LeasePromise) -> None:
+    """The same, and the member votes for nobody for a while."""
+    on_heartbeat_reply(state, sender, HeartbeatReply(message.term, message.round))
+    if sender not in state.progress or message.round > state.round:
+        return
+    if message.length_ms < state.settings.election_timeout_ms:
+        state.ignore("promise shorter than a lease: its election timeout is not ours")
+        return
+    if state.promised.get(sender, 0) < message.round:
+        state.promised[sender] = message.round
+        reads.renew_lease(state)
 
 
 def on_durable(state: RaftState) -> None:

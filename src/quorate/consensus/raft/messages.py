@@ -92,6 +92,15 @@ class HeartbeatReply:
 
 
 @dataclass(slots=True)
+class LeasePromise:
+    """A HeartbeatReply, and a promise: no vote from here for ``length_ms`` on this node's clock."""
+
+    term: int
+    round: int
+    length_ms: int
+
+
+@dataclass(slots=True)
 class TermNotice:
     """Your message was of an older term; this is mine."""
 
@@ -117,13 +126,17 @@ class ReadReply:
 
 @dataclass(slots=True)
 class InstallChunk:
-    """A piece of the leader's snapshot (InstallSnapshot, Fig. 13)."""
+    """A piece of the leader's snapshot (InstallSnapshot, Fig. 13).
+
+    ``identity`` says of exactly which bytes: two nodes' snapshots of one index may differ in them.
+    """
 
     term: int
     meta: SnapshotMeta
     offset: int
     data: bytes
     is_last: bool
+    identity: bytes = b""
 
 
 @dataclass(slots=True)
@@ -144,6 +157,27 @@ class TimeoutNow:
 
 
 @dataclass(slots=True)
+class RepairQuery:
+    """My disk lost something (``repair.py``): what is your term, and where does your log end?
+
+    ``number`` is drawn at each start; ``last_index`` is how far the asking node's own log goes.
+    """
+
+    term: int
+    number: int
+    last_index: int
+
+
+@dataclass(slots=True)
+class RepairAnswer:
+    """This is my term; a leader adds the end of its log, others 0."""
+
+    term: int
+    number: int
+    end_index: int
+
+
+@dataclass(slots=True)
 class RemovalNotice:
     """You are no member of the configuration at ``index``, which is committed (§4.2.3)."""
 
@@ -159,11 +193,14 @@ RaftMessage: TypeAlias = (
     | AppendRejected
     | Heartbeat
     | HeartbeatReply
+    | LeasePromise
     | TermNotice
     | ReadRequest
     | ReadReply
     | InstallChunk
     | InstallReply
     | TimeoutNow
+    | RepairQuery
+    | RepairAnswer
     | RemovalNotice
 )

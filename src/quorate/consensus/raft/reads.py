@@ -5,6 +5,9 @@ still the leader *after* that: a majority must echo a heartbeat round that was s
 request. One round serves every read that waits when it starts. A leader whose term has no
 committed entry yet does not know the commit index, so reads wait for that first.
 
+With ``lease_reads`` a leader that holds a lease (``leases.py``) needs no round: it answers when a
+clock that was read after the request came in says that the lease still runs.
+
 Followers ask their leader for a read point; all reads of one turn share one request.
 
 Numbers are what a stale answer could hide behind, so none is ever used twice: rounds count up
@@ -12,7 +15,8 @@ for the life of the process and are only valid within one term (a process leads 
 once); a follower's request numbers start at a random point in each life of the process.
 
 Invariants:
-    * a read released at ``index`` was requested before a round that a quorum echoed
+    * a read released at ``index`` was requested before a round that a quorum echoed, or before a
+      look at the clock that found the lease running
     * no read waits across a change of leadership: it fails, and the driver asks again
     * the number of waiting reads is bounded
 """
@@ -71,11 +75,13 @@ def begin_round(state: RaftState) -> None:
         return
     state.round += 1
     state.is_heartbeat_due = True
-    state.rounds[state.node_id] = state.round
+    state.rounds[state.node_id] = state.promised[state.node_id] = state.round
+    state.lease.sent(state.round, state.now_ms)
     if has_reads:
         state.read_rounds.append((state.round, state.commit_index, state.reads_waiting))
         state.reads_waiting = []
         release_confirmed(state)  # a cluster of one confirms itself
+    renew_lease(state)
 
 
 def confirmed_round(state: RaftState) -> int:
@@ -90,13 +96,34 @@ def release_confirmed(state: RaftState) -> None:
     confirmed = confirmed_round(state)
     while state.read_rounds and state.read_rounds[0][0] <= confirmed:
         _, index, readers = state.read_rounds.popleft()
-        assert state.term_start_index <= index <= state.commit_index, "a read point is committed"
-        for peer, token in readers:
-            if peer:
-                assert isinstance(token, int), "a follower's reads are numbered"
-                state.send(peer, ReadReply(state.term, token, index))
-            else:
-                state.out.barriers.append((token, index))
+        _answer(state, index, readers)
+
+
+def _answer(state: RaftState, index: int, readers: list[tuple[int, Hashable]]) -> None:
+    assert state.term_start_index <= index <= state.commit_index, "a read point is committed"
+    for peer, token in readers:
+        if peer:
+            assert isinstance(token, int), "a follower's reads are numbered"
+            state.send(peer, ReadReply(state.term, token, index))
+        else:
+            state.out.barriers.append((token, index))
+
+
+# ---- leases ------------------------------------------------------------------------------------
+
+
+def renew_lease(state: RaftState) -> None:
+    """A voter promised: the lease counts from the latest round that a quorum echoed so."""
+    state.lease.confirmed(state.quorum.committed(state.promised))
+
+
+def answer_by_lease(state: RaftState, clock_ms: int) -> None:
+    """Answer all reads that have come in, if the lease runs at ``clock_ms``, read after them."""
+    if not state.reads_waiting or not state.is_term_committed:
+        return
+    if state.lease.is_held(max(clock_ms, state.now_ms)):
+        readers, state.reads_waiting = state.reads_waiting, []
+        _answer(state, state.commit_index, readers)
 
 
 # ---- the follower's part -----------------------------------------------------------------------

@@ -2,8 +2,10 @@
 
 A snapshot travels in pieces, one at a time: the next piece is read from disk when the one before
 is stored at the other side, so that no memory depends on the snapshot's size. Each piece resets
-the receiver's election timer. A piece is identified by the leader's term, the snapshot's metadata
-and its offset; whatever does not continue what we have is answered with where we are.
+the receiver's election timer. A piece says which snapshot it is of, to the byte (its identity), and
+its offset; whatever does not continue what we have is answered with where we are. So a receiver
+that restarts, or gets another leader, goes on with what it has if the snapshot is the same one, and
+from the beginning if not. How much a leader sends in a second is bounded, for all members together.
 
 The last piece is special. Until the disk confirms it, the receiver's log stands still: Appends are
 ignored, and the node does not campaign. Then the snapshot replaces state and log together; entries
@@ -13,6 +15,7 @@ Invariants:
     * a snapshot that covers less than what is committed here changes nothing
     * the log on disk is dropped only by the step that makes the snapshot durable
     * at most one snapshot is taken over at a time, and at most one piece per turn
+    * pieces of two snapshots are never put together, not even of the same index
 """
 
 from __future__ import annotations
@@ -23,6 +26,9 @@ from quorate.consensus.progress import SNAPSHOT, Progress
 from quorate.consensus.raft import follower
 from quorate.consensus.raft.messages import InstallChunk, InstallReply
 from quorate.consensus.raft.state import IncomingSnapshot, Installing, RaftState, Role
+
+BUDGET_MS_MAX = 100
+"""How much time's worth of sending may be saved up."""
 
 # ---- our own snapshots -------------------------------------------------------------------------
 
@@ -66,16 +72,40 @@ def begin_sending(state: RaftState, peer: Progress) -> None:
 
 
 def _read_next(state: RaftState, peer: Progress) -> None:
+    """Ask for the next piece, now or when the budget allows."""
     assert peer.snapshot is not None, "a snapshot is being sent"
     peer.snapshot_sent_ms = state.now_ms
     if peer.is_witness:  # it keeps no data: the position and the configuration are all it needs
         chunk = InstallChunk(state.term, peer.snapshot, 0, WITHHELD_BODY, is_last=True)
         state.out.messages.append((peer.node_id, chunk))
         return
+    if state.settings.snapshot_send_bytes_per_second:
+        if state.snapshot_budget_millibytes <= 0:
+            state.snapshots_waiting[peer.node_id] = None
+            return
+        state.snapshot_budget_millibytes -= state.settings.snapshot_chunk_bytes * 1000
     request = ReadSnapshot(
         peer.node_id, peer.snapshot, peer.snapshot_offset, state.settings.snapshot_chunk_bytes
     )
     state.out.read_snapshot.append(request)
+
+
+def on_tick(state: RaftState) -> None:
+    """A leader's time passed: let those go on who waited for it, in the order they came."""
+    rate = state.settings.snapshot_send_bytes_per_second
+    elapsed_ms = state.now_ms - state.snapshot_budget_ms
+    state.snapshot_budget_ms = state.now_ms
+    # Not saved up for long, and a leader that was held up does not make up for it: no bursts.
+    earned = rate * min(elapsed_ms, BUDGET_MS_MAX)
+    budget = min(state.snapshot_budget_millibytes + earned, rate * BUDGET_MS_MAX)
+    state.snapshot_budget_millibytes = budget
+    waiting = state.snapshots_waiting
+    while waiting and state.snapshot_budget_millibytes > 0:
+        node_id = next(iter(waiting))
+        del waiting[node_id]
+        peer = state.progress.get(node_id)
+        if peer is not None and peer.state is SNAPSHOT:
+            _read_next(state, peer)
 
 
 def on_read(state: RaftState, event: SnapshotRead) -> None:
@@ -88,10 +118,14 @@ def on_read(state: RaftState, event: SnapshotRead) -> None:
         if state.snapshot is not None and state.snapshot != event.meta:
             begin_sending(state, peer)  # replaced by a newer one: start over with that
         else:
-            state.ignore("our newest snapshot cannot be read")  # tried again after a timeout
+            # Tried again after a timeout, and from the beginning, whatever was asked for.
+            state.ignore("our newest snapshot cannot be read")
+            peer.snapshot_offset = 0
         return
     peer.snapshot_sent_ms = state.now_ms
-    chunk = InstallChunk(state.term, event.meta, event.offset, event.data, event.last)
+    chunk = InstallChunk(
+        state.term, event.meta, event.offset, event.data, event.last, event.identity
+    )
     state.out.messages.append((peer.node_id, chunk))
 
 
@@ -109,6 +143,8 @@ def resend_if_silent(state: RaftState, peer: Progress) -> None:
     """Once per heartbeat: repeat a piece that was not answered for an election timeout."""
     if state.now_ms - peer.snapshot_sent_ms < state.settings.election_timeout_ms:
         return
+    if peer.node_id in state.snapshots_waiting:
+        return  # it is we who let it wait
     if state.snapshot is not None and state.snapshot != peer.snapshot:
         begin_sending(state, peer)
     else:
@@ -133,11 +169,12 @@ def on_chunk(state: RaftState, sender: int, message: InstallChunk) -> None:
         if meta.index <= state.durable_index:
             state.send(sender, InstallReply(state.term, meta.index, 0, is_done=True))
         return
-    incoming = state.incoming
-    if incoming is None or incoming.meta != meta:
-        incoming = IncomingSnapshot(meta, state.term, sender)
+    incoming = _same_snapshot(state, message)
+    if incoming is None:
+        incoming = IncomingSnapshot(meta, message.identity, state.term, sender)
         state.incoming = incoming
-    assert incoming.term == state.term, "a new term starts every snapshot over"
+    incoming.term = state.term
+    incoming.sender = sender
     if message.offset != incoming.next_offset:
         state.ignore("piece of a snapshot that does not follow")
         state.send(
@@ -147,12 +184,21 @@ def on_chunk(state: RaftState, sender: int, message: InstallChunk) -> None:
     _store_chunk(state, incoming, message)
 
 
+def _same_snapshot(state: RaftState, message: InstallChunk) -> IncomingSnapshot | None:
+    """What is here already of the very bytes that this piece belongs to."""
+    incoming = state.incoming
+    if incoming is None or (incoming.meta, incoming.identity) != (message.meta, message.identity):
+        return None
+    # Without an identity only one leader's word says that the bytes are the same.
+    return incoming if message.identity or incoming.term == state.term else None
+
+
 def _store_chunk(state: RaftState, incoming: IncomingSnapshot, message: InstallChunk) -> None:
     meta = message.meta
     incoming.next_offset += len(message.data)
     discard_log = state.log.epoch_at(meta.index) != meta.epoch
     state.pending_chunk = SnapshotChunk(
-        meta, message.offset, message.data, message.is_last, discard_log
+        meta, message.offset, message.data, message.is_last, discard_log, message.identity
     )
     if message.is_last:
         state.incoming = None

@@ -22,6 +22,7 @@ from collections import deque
 from collections.abc import Hashable
 from dataclasses import dataclass
 from enum import Enum
+from typing import TYPE_CHECKING
 
 from quorate.consensus.engine import (
     NO_LEADER,
@@ -45,11 +46,14 @@ from quorate.consensus.progress import Progress
 from quorate.consensus.quorum import Quorum
 from quorate.consensus.raft.codec import decode_hard_state, encode_hard_state
 from quorate.consensus.raft.configurations import Configurations
+from quorate.consensus.raft.leases import Lease, Promise, lease_ms
 from quorate.consensus.raft.messages import Append, RaftMessage, ReadReply
 from quorate.consensus.raft.under_way import ChangeUnderWay, HandOver
 from quorate.consensus.registry import EngineSettings
 from quorate.errors import CorruptData, InvariantBroken
 
+if TYPE_CHECKING:
+    from quorate.consensus.raft.repair import Repair
 _CAMPAIGN_CAUSES = (
     *("cold start", "connection of the leader closed", "election timeout"),
     "leadership handed over",
@@ -76,10 +80,11 @@ class Role(Enum):
 
 @dataclass(slots=True)
 class IncomingSnapshot:
-    """A snapshot that the leader of ``term`` is sending us."""
+    """A snapshot of which the beginning is here; ``sender`` is whoever sent the last piece."""
 
     meta: SnapshotMeta
-    term: int
+    identity: bytes
+    term: int  # of the last piece
     sender: int
     next_offset: int = 0
 
@@ -135,6 +140,8 @@ class RaftState:
         self.truncate_from: int | None = None
         self.compact_to: int | None = None
         self.snapshot: SnapshotMeta | None = None  # the newest durable snapshot here
+        self.repair: Repair | None = None  # the disk lost something that it had vouched for
+        self.is_repair_done = False  # to be told to the disk
 
         # Configurations in the log: (index, configuration), the first one is the base.
         self.configurations = Configurations([(0, configuration)])
@@ -158,6 +165,8 @@ class RaftState:
         self.reset_election_timer()
         if self.configuration.voters == (node_id,) and not self.configuration.outgoing:
             self.election_deadline_ms = now_ms  # nobody to wait for, nobody to disturb
+        else:
+            self.promise.give()  # an earlier life of this process may have promised
 
     # ---- start ---------------------------------------------------------------------------------
 
@@ -174,6 +183,8 @@ class RaftState:
         self.campaign_cause = ""  # why this node asks for votes, in words
         self.election_timeout_ms = 0
         self.election_deadline_ms = 0
+        promised_ms = self.settings.election_timeout_ms if self.settings.lease_reads else 0
+        self.promise = Promise(promised_ms, now_ms)
 
     def _init_following(self) -> None:
         """As a follower: what the leader of this term has shown us."""
@@ -202,8 +213,18 @@ class RaftState:
         self.transfer_target = 0
         self.transfer_deadline_ms = 0
         self.is_transfer_sent = False
+        settings = self.settings
+        self.lease = Lease(
+            lease_ms(settings.election_timeout_ms, settings.clock_drift_percent)
+            if settings.lease_reads
+            else 0
+        )
+        self.promised: dict[int, int] = {}  # node -> latest round it echoed with a promise
         self.change = ChangeUnderWay()
         self.hand_over = HandOver()
+        self.snapshots_waiting: dict[int, None] = {}  # members whose next piece is throttled
+        self.snapshot_budget_millibytes = self.settings.snapshot_send_bytes_per_second * 100
+        self.snapshot_budget_ms = self.now_ms
 
     def _recover(self, recovered: Recovered) -> None:
         """Take over what the disk held; a snapshot's index is committed and applied."""
@@ -238,9 +259,16 @@ class RaftState:
             self.log.append(entry)
             if entry.kind == EntryKind.CONFIGURATION and entry.index > self.commit_index:
                 self.configurations.append((entry.index, Configuration.decode(entry.payload)))
+        if recovered.damage is not None and self.log.last_epoch > self.term:
+            assert not recovered.damage.is_hard_state_known, "a known term is as high as the log's"
+            self.set_vote(self.log.last_epoch, 0)
         if self.log.last_epoch > self.term:
             reason = f"term {self.term} below the log's last epoch {self.log.last_epoch}"
             raise CorruptData("hard state", 0, reason + "; a vote may be lost, rebuild this node")
+        if (partial := recovered.partial) is not None:
+            self.incoming = IncomingSnapshot(
+                partial.meta, partial.identity, self.term, NO_LEADER, partial.size_bytes
+            )
         self.quorum = Quorum(self.configurations[-1][1])
         self.handed_index = self.durable_index = self.log.last_index
         assert self.commit_index <= self.log.last_index, "a snapshot beyond the log"
@@ -348,7 +376,6 @@ class RaftState:
         self.leader_commit = 0
         self.acknowledged_index = 0
         self.is_ack_due = False
-        self.incoming = None
 
     def _drop_leadership(self) -> None:
         self.progress.clear()
@@ -356,6 +383,8 @@ class RaftState:
         self.matches.clear()
         self.actives.clear()
         self.rounds.clear()
+        self.promised.clear()
+        self.lease.begin_term()
         self.is_heartbeat_due = False
         self.is_announce_due = False
         self.is_term_committed = False
@@ -363,6 +392,7 @@ class RaftState:
         self.out.membership += self.change.lost()
         self.change = ChangeUnderWay()
         self.hand_over = HandOver()
+        self.snapshots_waiting.clear()
         waiting = self.reads_waiting
         for _, _, readers in self.read_rounds:
             waiting.extend(readers)
@@ -436,6 +466,7 @@ class RaftState:
         if configuration != self.quorum.configuration:
             self.out.configuration = ConfigurationInForce(index, configuration)
         self.quorum = Quorum(configuration)
+        self.lease.drop()  # it was given by another quorum
 
     def compact(self, to: int) -> None:
         """Forget the log up to ``to``, which a durable snapshot covers."""
@@ -456,6 +487,7 @@ class RaftState:
             and self.truncate_from is None
             and self.pending_chunk is None
             and self.compact_to is None
+            and not self.is_repair_done
         ):
             return
         self.sequence += 1
@@ -470,7 +502,9 @@ class RaftState:
         persist.truncate_from = self.truncate_from
         persist.chunk = self.pending_chunk
         persist.compact_to = self.compact_to
+        persist.is_repaired = self.is_repair_done
         self.truncate_from = self.pending_chunk = self.compact_to = None
+        self.is_repair_done = False
         self.unconfirmed.append([self.sequence, last])
         self.out.persist = persist
 
@@ -491,6 +525,7 @@ class RaftState:
             or self.truncate_from is not None
             or self.compact_to is not None
             or self.pending_chunk is not None
+            or self.is_repair_done
             or told is None
             or told.epoch != self.term
             or told.leader != self.leader

@@ -77,6 +77,7 @@ def hand_over_if_ready(state: RaftState) -> None:
     if state.is_transfer_sent or state.progress[target].match_index != state.log.last_index:
         return
     state.is_transfer_sent = True
+    state.lease.bar()  # whoever is told to campaign is promised nothing, however late it hears
     state.send(target, TimeoutNow(state.term))
     if state.hand_over.is_resigning:
         _stop_leading(state)

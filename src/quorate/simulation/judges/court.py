@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from quorate.consensus.entry import Damage
 from quorate.simulation.judges.application import ApplicationJudge
 from quorate.simulation.judges.durability import DurabilityJudge
 from quorate.simulation.judges.engine import EngineJudge
 from quorate.simulation.judges.membership import MembershipJudge
-from quorate.simulation.properties import safety
+from quorate.simulation.properties import liveness, safety
 
 
 class ConductJudge:
@@ -23,6 +24,20 @@ class ConductJudge:
     ) -> str | None:
         """After a crash a node recovers by itself; it refuses only what no crash explains."""
         return None if is_harmed else f"node {node_id} refuses its directory: {reason}"
+
+    @safety("protocol-aware recovery, FAST '18")
+    def damage_is_reported_only_if_there_is_some(
+        self, node_id: int, damage: Damage | None, is_harmed: bool
+    ) -> str | None:
+        """A node lets itself be repaired only after its disk was damaged."""
+        if damage is None or is_harmed:
+            return None
+        return f"node {node_id} says of a disk that nobody damaged: {damage.words}"
+
+    @liveness("protocol-aware recovery, FAST '18")
+    def damaged_nodes_are_repaired(self, node_id: int, *, is_repaired: bool) -> str | None:
+        """A node whose log was damaged gets back from the others what it lost."""
+        return None if is_repaired else f"node {node_id} is still being repaired"
 
     @safety("Schneider 1990")
     def replicas_agree_with_themselves(self, node_id: int, reason: str) -> str | None:

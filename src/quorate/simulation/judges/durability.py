@@ -3,7 +3,8 @@
 It follows every persistence step from being asked for to being confirmed, and compares with what
 the data directory gives back after a crash. It knows nothing of files.
 
-Invariant: a start gives back everything that was confirmed, plus at most what was on its way.
+Invariant: a start gives back everything that was confirmed, plus at most what was on its way; or
+it says that the disk was damaged and what it cannot vouch for.
 """
 
 from __future__ import annotations
@@ -52,8 +53,11 @@ class DurabilityJudge:
         """A node starts with this."""
         before = self._lives.get(node_id)
         if before is not None:
-            self.votes_survive(node_id, before, recovered)
-            self.entries_survive(node_id, before, recovered)
+            damage = recovered.damage
+            if damage is None or damage.is_hard_state_known:
+                self.votes_survive(node_id, before, recovered)
+            if damage is None:
+                self.entries_survive(node_id, before, recovered)
         self._lives[node_id] = _Life(recovered)
 
     def on_asked(self, node_id: int, steps: list[Persist]) -> None:

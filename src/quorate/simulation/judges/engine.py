@@ -79,9 +79,18 @@ class EngineJudge:
         self.elections = 0
         self._broadcasts: dict[int, _Broadcast] = {}  # epoch -> of its primary
         self._epoch_delivered = 0
+        self._clocks: dict[int, tuple[Engine, Callable[[], int]]] = {}  # of living nodes
 
-    def observe(self, node_id: int, engine: Engine, recovered: Recovered) -> ObservedEngine:
-        """Wrap a node's engine (again after each restart)."""
+    def observe(
+        self,
+        node_id: int,
+        engine: Engine,
+        recovered: Recovered,
+        clock_ms: Callable[[], int] | None = None,
+    ) -> ObservedEngine:
+        """Wrap a node's engine (again after each restart); ``clock_ms`` is the node's clock."""
+        if clock_ms is not None:
+            self._clocks[node_id] = (engine, clock_ms)
         self.logs[node_id] = ShadowLog(recovered)
         if self.membership is not None:
             self.membership.on_start(node_id, recovered, engine.configuration())
@@ -142,10 +151,16 @@ class EngineJudge:
         if entry.kind == EntryKind.BATCH:
             self.local_primary_order(entry)
 
+    def on_down(self, node_id: int) -> None:
+        """A node is down, and answers no reads."""
+        self._clocks.pop(node_id, None)
+
     def on_leadership(self, node_id: int, news: Leadership) -> None:
         """A node says who leads."""
         if not news.leader:
             return
+        if news.established:
+            self.leases_end_before_another_leads(node_id, news.epoch)
         self.election_safety(node_id, news)
         if news.leader == node_id and not news.established:
             self.elections += 1
@@ -194,6 +209,21 @@ class EngineJudge:
         for index in range(log.base + 1, self.delivered_last + 1):
             if self._committed_in[index] < epoch and log.at(index) != self.delivered[index]:
                 return f"node {node_id} leads epoch {epoch} without delivered entry {index}"
+        return None
+
+    @safety("dissertation §6.4.1; acceptance RA-8")
+    def leases_end_before_another_leads(self, node_id: int, epoch: int) -> str | None:
+        """When a leader has committed in its epoch, no earlier one would still read by a lease.
+
+        By its own clock: a process that stands still looks at it when it goes on.
+        """
+        for other, (engine, clock_ms) in self._clocks.items():
+            statistics = engine.statistics()
+            if statistics.epoch < epoch and statistics.lease_until_ms > clock_ms():
+                return (
+                    f"node {node_id} leads epoch {epoch}; node {other} holds a lease of epoch "
+                    f"{statistics.epoch} until {statistics.lease_until_ms}, and it is {clock_ms()}"
+                )
         return None
 
     @safety(FIG_3)

@@ -37,6 +37,10 @@ _DIGITS: Final = 10
 class SessionJudge:
     """Witness of all clients of one run.
 
+    Args:
+        log: the account of what happened.
+        is_fresh: every read must be linearizable.
+
     Attributes:
         log: the account of what happened.
         requests: all that were sent, in order.
@@ -44,14 +48,16 @@ class SessionJudge:
         events: how many were told.
         unknown: how many requests will never be answered.
         refused: how many times a session was refused.
+        again: how many requests were sent again.
     """
 
-    def __init__(self, log: TreeLog) -> None:
+    def __init__(self, log: TreeLog, *, is_fresh: bool = False) -> None:
         self.log = log
+        self._is_fresh = is_fresh
         self.requests: list[Request] = []
         self.positions = 0
         self.shown = 0
-        self.events = self.unknown = self.refused = 0
+        self.events = self.unknown = self.refused = self.again = 0
         self._openers: dict[int, int] = {}
         self._sequences: dict[tuple[bytes, int], list[tuple[int, int]]] = {}
 
@@ -86,6 +92,11 @@ class SessionJudge:
             if request.ask.verb in WRITES:
                 self.log.ask(request)
 
+    def on_sent_again(self, session: SimulatedSession, request: Request) -> None:  # noqa: ARG002
+        """A request is on its way once more; when it began has not changed."""
+        self.again += 1
+        self.log.ask(request)
+
     def on_lost(self, session: SimulatedSession, request: Request) -> None:  # noqa: ARG002
         """Its outcome stays unknown."""
         self.unknown += request.xid > 0
@@ -108,6 +119,9 @@ class SessionJudge:
         self.replies_come_in_order(session, expected, reply)
         assert expected is not None
         request, verb = expected, expected.ask.verb
+        if request.original is not None:
+            self.answers_stay_the_same(request.original, reply)
+            return
         request.reply, request.returned = reply, self.next_position()
         if verb == "watches":
             self._watch_again(session, request.ask.version, reply.zxid)
@@ -116,6 +130,8 @@ class SessionJudge:
             self.ended_sessions_are_silent(session, repr(request), reply.zxid)
         if verb in READS:
             self.reads_show_the_tree_at_their_zxid(request, reply)
+            if self._is_fresh:
+                self.answers_are_newer_than_what_was_shown(request, reply)
             return
         self.answers_are_newer_than_what_was_shown(request, reply)
         if verb in WRITES:
@@ -174,7 +190,10 @@ class SessionJudge:
 
     @safety("Herlihy & Wing 1990; acceptance ZK-2")
     def answers_are_newer_than_what_was_shown(self, request: Request, reply: Reply) -> str | None:
-        """A write or sync takes effect after everything that anybody was shown before it began."""
+        """A write or sync takes effect after everything that anybody was shown before it began.
+
+        So does a read where reads are linearizable.
+        """
         outcome = request.outcome
         happened = outcome is not None and outcome.happened
         oldest = request.floor + happened
@@ -188,6 +207,8 @@ class SessionJudge:
     def replies_are_what_the_log_says(self, request: Request, reply: Reply) -> str | None:
         """A write is answered with what became of it at its place in the log."""
         outcome = request.outcome
+        if request.refused is not None and reply.error == request.refused.error:
+            outcome = request.refused
         if outcome is None:
             return f"{request} is answered, and is not in the log"
         if (reply.error, reply.zxid) != outcome[:2]:
@@ -197,6 +218,15 @@ class SessionJudge:
         told = _result_of(request, reply)
         expected = _expected(outcome.result)
         return None if told == expected else f"{request} is told {told}; it came to {expected}"
+
+    @safety("dissertation §6.3; acceptance RA-7")
+    def answers_stay_the_same(self, request: Request, reply: Reply) -> str | None:
+        """A command that is asked again is answered as the first time, byte for byte."""
+        first = request.reply
+        assert first is not None
+        if reply[1:] == first[1:] or reply.error == ErrorCode.SESSION_EXPIRED:
+            return None
+        return f"{request}, asked again, is answered {reply}; the first answer was {first}"
 
     @safety(f"{ZOOKEEPER}; acceptance ZK-2")
     def reads_show_the_tree_at_their_zxid(self, request: Request, reply: Reply) -> str | None:

@@ -161,10 +161,13 @@ class TreeLog:
         self.session_of: dict[int, int] = {}
         self.ears: dict[tuple[int, int], Ears] = {}
         self._asked: dict[tuple[int, int], Request] = {}
+        self._commands: dict[tuple[int, int], Request] = {}  # asked for exactly once, by serial
 
     def ask(self, request: Request) -> None:
         """A client sends a write."""
         self._asked[request.session_id, request.xid] = request
+        if request.serial:
+            self._commands.setdefault((request.session_id, request.serial), request)
 
     def take(self, payload: bytes, context: ApplyContext) -> None:
         """The next batch of the log."""
@@ -199,6 +202,9 @@ class TreeLog:
             request = self._asked.get((run.session_id, xid))
             self.only_what_was_asked_is_applied(run.session_id, xid, request)
             assert request is not None
+            if request.serial:
+                self._command(self._commands[run.session_id, request.serial], owner)
+                continue
             self.requests_take_effect_once(request)
             session = self.sessions.get(run.session_id)
             if session is None:
@@ -209,6 +215,16 @@ class TreeLog:
                 request.outcome = self.model.perform(run.session_id, request.ask)
                 if request.ask.verb == "close":
                     self._end(run.session_id)
+
+    def _command(self, request: Request, owner: tuple[int, int, int]) -> None:
+        """A command that may be in the log again and again: the first time counts."""
+        session = self.sessions.get(request.session_id)
+        if session is None:
+            request.refused = Outcome(ErrorCode.SESSION_EXPIRED, self.model.zxid)
+        elif session.owner != owner:
+            request.refused = Outcome(ErrorCode.SESSION_MOVED, self.model.zxid)
+        elif request.outcome is None:
+            request.outcome = self.model.perform(request.session_id, request.ask)
 
     def _expire(self, run: Expire, context: ApplyContext) -> None:
         for session_id, *holder in run.sessions if run.epoch == context.epoch else ():

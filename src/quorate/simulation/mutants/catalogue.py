@@ -1,7 +1,6 @@
 """All mutants by name: the only place that knows which exist.
 
 Not among them, and why:
-    * lease reads without a bound on clock drift: there are no lease reads
     * learners that are counted, changes of membership: a simulated cluster's voters are fixed
     * leading on without a majority (check-quorum), forgetting a live leader (stickiness), taking
       over a pre-vote's term, proposals during a hand-over: they cost time and never an answer;
@@ -15,8 +14,10 @@ from quorate.simulation.mutants import (
     commits,
     disks,
     elections,
+    leases,
     logs,
     membership,
+    once,
     reads,
     replicas,
     sessions,
@@ -29,10 +30,12 @@ GROUPS: tuple[Group, ...] = (
     logs.GROUP,
     commits.GROUP,
     reads.GROUP,
+    leases.GROUP,
     snapshots.GROUP,
     replicas.GROUP,
     disks.GROUP,
     sessions.GROUP,
+    once.GROUP,
     membership.GROUP,
 )
 _MUTANTS = {mutant.name: mutant for group in GROUPS for mutant in group.mutants}

@@ -8,14 +8,17 @@ from functools import partial
 from typing import Any
 
 from quorate.consensus.entry import Persist, SnapshotChunk
+from quorate.consensus.raft import engine, repair
+from quorate.consensus.raft.messages import RepairQuery, VoteRequest
+from quorate.consensus.raft.state import RaftState
 from quorate.errors import DiskFailed
 from quorate.protocol import peer
-from quorate.simulation import links
+from quorate.simulation import cluster, links
 from quorate.simulation.disk import VirtualDisk
-from quorate.simulation.host import Host
+from quorate.simulation.host import SMALL_STORAGE, Host
 from quorate.simulation.mutants.mutant import Group as MutantGroup
 from quorate.simulation.mutants.mutant import Patches
-from quorate.storage import record, recovery, snapshot, store
+from quorate.storage import record, recovery, snapshot_file, store
 from quorate.storage.record import (
     GROUP_HEADER_BYTES,
     RECORD_HEADER_BYTES,
@@ -25,7 +28,7 @@ from quorate.storage.record import (
     decode_group_header,
 )
 from quorate.storage.recovery import LogState
-from quorate.storage.snapshot import SnapshotWriter
+from quorate.storage.snapshot import PayloadWriter
 from quorate.storage.store import Store
 from quorate.storage.wal import Wal
 
@@ -92,9 +95,9 @@ def writes_snapshots_without_fsync(patches: Patches) -> None:
 
     def build(self: Any, *arguments: Any) -> None:
         original(self, *arguments)
-        self._file.sync = _nothing
+        self.file.sync = _nothing
 
-    original = patches.put(SnapshotWriter, "__init__", build)
+    original = patches.put(PayloadWriter, "__init__", build)
 
 
 def _nothing() -> None:
@@ -223,7 +226,9 @@ def cuts_damage_off_as_if_torn(patches: Patches) -> None:
 @GROUP.mutant("CORDS, FAST '17")
 def restores_damaged_snapshots(patches: Patches) -> None:
     """A snapshot's bytes are checked before they become state."""
-    patches.put(snapshot, "crc32", lambda *_: 0)
+    patches.put(snapshot_file, "crc32", lambda *_: 0)
+    # A compressed payload has a checksum of its own.
+    patches.put(cluster, "SMALL_STORAGE", replace(SMALL_STORAGE, snapshot_compression=0))
 
 
 @GROUP.mutant("dissertation §3.8")
@@ -250,3 +255,50 @@ def delivers_damaged_frames(patches: Patches) -> None:
     patches.put(peer, "crc32", lambda *_: 0)
     hello = peer.Hello("simulated", 1, "directory", 1, 1).encode()
     patches.put(links, "_HELLO", b"".join(peer.encode_frame(peer.HELLO_CHANNEL, hello)))
+
+
+_REPAIRS = ("damage", "crash", "partition")
+"""Damage is rare among all faults, and other faults must meet it."""
+
+
+# ---- being repaired ------------------------------------------------------------------------------
+
+
+@GROUP.mutant("protocol-aware recovery, FAST '18", _REPAIRS)
+def votes_with_a_damaged_disk(patches: Patches) -> None:
+    """A node that lost entries or its vote votes for nobody until they are back."""
+
+    def on_vote_request(state: RaftState, sender: int, message: VoteRequest) -> None:
+        kept, state.repair = state.repair, None
+        original(state, sender, message)
+        state.repair = kept
+
+    original = patches.put_item(engine._ON_MESSAGE, VoteRequest, on_vote_request)
+
+
+@GROUP.mutant("protocol-aware recovery, FAST '18", _REPAIRS)
+def speaks_with_a_lost_vote(patches: Patches) -> None:
+    """A node that may have lost its vote follows nobody before it has asked every other voter."""
+    patches.put(repair, "may_hear", lambda _state, _kind: True)
+
+
+@GROUP.mutant("protocol-aware recovery, FAST '18", _REPAIRS)
+def says_nothing_of_what_it_lost(patches: Patches) -> None:
+    """A node that set damage aside knows that entries are missing."""
+
+    def recover(*arguments: Any, **options: Any) -> Any:
+        wal, recovered = original(*arguments, **options)
+        recovered.damage = None
+        return wal, recovered
+
+    original = patches.put(store, "_recover", recover)
+
+
+@GROUP.mutant("protocol-aware recovery, FAST '18", _REPAIRS)
+def trusts_what_a_damaged_node_acknowledged(patches: Patches) -> None:
+    """A leader forgets what a damaged node had acknowledged, and sends it again."""
+
+    def on_query(state: RaftState, sender: int, message: RepairQuery) -> None:
+        original(state, sender, replace(message, last_index=1 << 62))
+
+    original = patches.put_item(engine._ON_MESSAGE, RepairQuery, on_query)

@@ -84,6 +84,8 @@ class Mutant(NamedTuple):
         faults: kinds that its runs draw from; None: all but changes of members. Given where the
             events that must meet are rare, and the mutant's entry says which.
         clients: how many act at the same time.
+        leases: whether its runs answer reads by leases; None: some do.
+        once: whether clients in its runs ask for writes exactly once; None: some do.
     """
 
     name: str
@@ -93,11 +95,20 @@ class Mutant(NamedTuple):
     workload: str
     faults: tuple[str, ...] | None = None
     clients: int = 4
+    leases: bool | None = None
+    once: bool | None = None
 
     def wishes(self, duration_us: int) -> Wishes:
         """What its runs are like."""
         faults = self.faults or tuple(kind for kind in KINDS if kind != MEMBERSHIP)
-        return Wishes(self.workload, clients=self.clients, duration_us=duration_us, faults=faults)
+        return Wishes(
+            workload=self.workload,
+            duration_us=duration_us,
+            faults=faults,
+            clients=self.clients,
+            leases=self.leases,
+            once=self.once,
+        )
 
     @contextmanager
     def applied(self) -> Iterator[None]:
@@ -114,15 +125,25 @@ class Group:
         title: the subject, for reports.
         workload: what their runs run.
         faults: what their runs draw from, unless a mutant says otherwise.
+        leases: whether these answer reads by leases; None: some do.
+        once: whether their clients ask for writes exactly once; None: some do.
         mutants: what was registered.
     """
 
     def __init__(
-        self, title: str, workload: str = "cells", faults: tuple[str, ...] | None = None
+        self,
+        title: str,
+        workload: str = "cells",
+        faults: tuple[str, ...] | None = None,
+        *,
+        leases: bool | None = None,
+        once: bool | None = None,
     ) -> None:
         self.title = title
         self.workload = workload
         self.faults = faults
+        self.leases = leases
+        self.once = once
         self.mutants: list[Mutant] = []
 
     def mutant(
@@ -135,7 +156,19 @@ class Group:
             assert removes, f"{patch.__name__} does not say which rule it removes"
             name = patch.__name__.replace("_", "-")
             kinds = faults or self.faults
-            self.mutants.append(Mutant(name, removes, source, patch, self.workload, kinds, clients))
+            self.mutants.append(
+                Mutant(
+                    name=name,
+                    removes=removes,
+                    source=source,
+                    patch=patch,
+                    workload=self.workload,
+                    faults=kinds,
+                    clients=clients,
+                    leases=self.leases,
+                    once=self.once,
+                )
+            )
             return patch
 
         return register

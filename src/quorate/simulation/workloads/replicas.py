@@ -140,10 +140,13 @@ class ReplicaWorkload:
             append_bytes_max=settings.append_bytes_max,
             inflight_bytes_max=8_000,
             inflight_messages_max=8,
-            snapshot_chunk_bytes=300,
+            snapshot_chunk_bytes=200,
+            snapshot_send_bytes_per_second=10_000,
             log_keep_entries=settings.log_keep_entries,
             catch_up_patience_ms=CATCH_UP_PATIENCE_MS,
             announce_at_once=bool(settings.announce_at_once),
+            lease_reads=bool(settings.lease_percent),
+            clock_drift_percent=settings.lease_percent or 100,
         )
         self._replica_settings = ReplicaSettings(
             entry_bytes_max=1_000,

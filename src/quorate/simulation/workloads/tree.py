@@ -83,7 +83,8 @@ class TreeWorkload:
         self._configuration = Configuration.of(range(1, scenario.nodes + 1))
         self._settings = _settings(scenario)
         self.log = TreeLog()
-        self.witness = SessionJudge(self.log)
+        self._is_fresh = bool(scenario.settings.fresh_reads)
+        self.witness = SessionJudge(self.log, is_fresh=self._is_fresh)
         self._undecided = 0
         self._court.application.on_first = self.log.take
         self._connections = ClientConnections(stage.world, stage.cluster)
@@ -182,7 +183,8 @@ class TreeWorkload:
             for path in paths
             if path
         ]
-        self.tree_answers_are_linearizable(history_of(requests, last))
+        history = history_of(requests, last, is_fresh=self._is_fresh)
+        self.tree_answers_are_linearizable(history)
 
     def _last_read(self, node: int, path: bytes, znode: Znode | None) -> Operation:
         result: Any = "no-node"
@@ -220,6 +222,7 @@ class TreeWorkload:
             "sessions": len(self.log.ended) + len(self.log.sessions),
             "expired": self.log.expired,
             "refused": self.witness.refused,
+            "again": self.witness.again,
             "undecided": self._undecided,
         }
 
@@ -274,7 +277,7 @@ class TreeWorkload:
 
     @safety("Herlihy & Wing 1990; acceptance ZK-2")
     def tree_answers_are_linearizable(self, history: History) -> str | None:
-        """One order of all writes, and of reads behind a sync, explains every answer."""
+        """One order of all writes, and of reads that must be fresh, explains every answer."""
         budget, model = Budget(configurations_max=CONFIGURATIONS_MAX), model_named("znode")
         paths: dict[str, list[Operation]] = {}
         for operation in history.operations:
@@ -314,9 +317,12 @@ def _settings(scenario: Scenario) -> ServerSettings:
             inflight_bytes_max=8_000,
             inflight_messages_max=8,
             snapshot_chunk_bytes=600,
+            snapshot_send_bytes_per_second=20_000,
             log_keep_entries=settings.log_keep_entries,
             catch_up_patience_ms=CATCH_UP_PATIENCE_MS,
             announce_at_once=bool(settings.announce_at_once),
+            lease_reads=bool(settings.lease_percent),
+            clock_drift_percent=settings.lease_percent or 100,
         ),
         replica=ReplicaSettings(
             entry_bytes_max=1_000,
@@ -331,5 +337,6 @@ def _settings(scenario: Scenario) -> ServerSettings:
             session_timeout_max_ms=10_000,
             handshake_timeout_ms=2_000,
             batch_bytes_max=1_500,
+            fresh_reads=bool(settings.fresh_reads),
         ),
     )

@@ -1,6 +1,7 @@
 """The history of a tree's clients, for the linearizability checker: what they asked and were told.
 
-Only what must be linearizable is in it: writes, and reads behind a sync. A multi becomes one
+Only what must be linearizable is in it: writes, and reads behind a sync, or all reads where they
+are asked to be. A multi becomes one
 operation for each of its parts, all at the same time; that is weaker than the truth and lets each
 path be searched alone. Paths where a znode was ever ephemeral are left out, because sessions end
 without a call; ``judges/sessions.py`` judges those by their zxids.
@@ -24,16 +25,20 @@ _REFUSALS: Final = {
     ErrorCode.BAD_VERSION: "bad-version",
     ErrorCode.NOT_EMPTY: "not-empty",
 }
+_TOO_LATE: Final = (ErrorCode.SESSION_EXPIRED, ErrorCode.SESSION_MOVED)
 _PROCESSES: Final = 1_000_000
 _LANES: Final = 1_000
 
 
-def history_of(requests: Iterable[Request], last: Iterable[Operation]) -> History:
+def history_of(
+    requests: Iterable[Request], last: Iterable[Operation], *, is_fresh: bool = False
+) -> History:
     """The history of these requests, by the order of their calls.
 
     Args:
         requests: all that were sent.
         last: reads of what each replica holds in the end.
+        is_fresh: every read must be linearizable.
     """
     sent = list(requests)
     volatile = {
@@ -43,7 +48,7 @@ def history_of(requests: Iterable[Request], last: Iterable[Operation]) -> Histor
     for request in sent:
         operations += [
             operation
-            for operation in _operations(request)
+            for operation in _operations(request, is_fresh=is_fresh)
             if not _is_below(operation.key.encode(), volatile)
         ]
     operations.sort(key=lambda operation: operation.invoked)
@@ -61,15 +66,17 @@ def _is_below(path: bytes, volatile: set[bytes]) -> bool:
     return any(path.startswith(each) for each in sorted(volatile))
 
 
-def _operations(request: Request) -> Iterator[Operation]:
+def _operations(request: Request, *, is_fresh: bool) -> Iterator[Operation]:
     ask, reply = request.ask, request.reply
+    if request.serial and reply is not None and reply.error in _TOO_LATE:
+        reply = None  # of a copy; what became of the command is not said
     if ask.verb in WRITES:
         if ask.flags & (EPHEMERAL | SEQUENTIAL) or ask.verb == "close":
             return
         if reply is None:
             for part in ask.parts or (ask,):
                 if part.verb != "check":
-                    yield _operation(request, part, None)
+                    yield _operation(request, part, None, is_unknown=True)
         elif ask.verb == "multi":
             yield from _parts(request)
         elif reply.error == 0 or reply.error in _REFUSALS:
@@ -77,14 +84,14 @@ def _operations(request: Request) -> Iterator[Operation]:
             if ask.verb == "set" and result is None:
                 result = reply.stat().version
             yield _operation(request, ask, result)
-    elif request.sync is not None and reply is not None and ask.verb in ("get", "exists"):
+    elif (request.sync or is_fresh) and reply is not None and ask.verb in ("get", "exists"):
         if reply.error:
             result = "no-node" if ask.verb == "get" else None
         elif ask.verb == "get":
             result = (_text(reply.data()), reply.stat().version)
         else:
             result = reply.stat().version
-        yield _operation(request, ask, result, request.sync.invoked)
+        yield _operation(request, ask, result, request.sync.invoked if request.sync else 0)
 
 
 def _parts(request: Request) -> Iterator[Operation]:
@@ -100,7 +107,9 @@ def _parts(request: Request) -> Iterator[Operation]:
             yield _operation(request, part._replace(verb="exists"), part.version)
 
 
-def _operation(request: Request, ask: Ask, result: Any, invoked: int = 0) -> Operation:
+def _operation(
+    request: Request, ask: Ask, result: Any, invoked: int = 0, *, is_unknown: bool = False
+) -> Operation:
     argument: Any = None
     if ask.verb == "create":
         argument = _text(ask.value)
@@ -116,7 +125,7 @@ def _operation(request: Request, ask: Ask, result: Any, invoked: int = 0) -> Ope
         argument,
         result,
         invoked or request.invoked,
-        request.returned or UNKNOWN_RETURN,
+        UNKNOWN_RETURN if is_unknown else request.returned or UNKNOWN_RETURN,
         request.invoked_us * 1000,
         request.returned_us * 1000,
     )

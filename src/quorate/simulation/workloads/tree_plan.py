@@ -3,6 +3,9 @@
 Each run has a mood of its own: which znodes, how fast, how many pipelines, and whether clients
 fall asleep, die and move at all. A run where everything happens a little would be a weaker test.
 
+In some runs a share of the writes is asked for exactly once; that is drawn last, so that everything
+else stays as it was.
+
 Invariant: the same dice and scenario give the same steps.
 """
 
@@ -22,6 +25,8 @@ PACES_US: Final = (500 * MS, 1 * SECOND, 2 * SECOND)
 PARENTS: Final = ("/a", "/b")
 QUEUE: Final = "/q"
 PLAIN: Final = ("/a", "/b", "/c", "/a/x", "/a/y", "/b/x", "/d")
+
+_WRITES: Final = ("create", "set", "delete", "multi")
 
 Words = tuple[str, ...]
 
@@ -58,7 +63,20 @@ def draw_steps(dice: Dice, scenario: Scenario) -> list[Step]:
             if not dice.chance(mood.sociable):
                 at_us = next(alone, together_us)
             steps += [Step(at_us, client, _step(dice, mood)) for _ in range(1 + dice.draw(3))]
+    percent = scenario.settings.once_percent
+    if percent:
+        steps = [each._replace(words=_once(dice, each.words, percent)) for each in steps]
     return sorted(steps)
+
+
+def _once(dice: Dice, words: Words, percent: int) -> Words:
+    """Ask for some of these writes exactly once."""
+    asked: list[str] = []
+    for before, word in zip((";", *words), words, strict=False):
+        if before == ";" and word in _WRITES and dice.draw(100) < percent:
+            asked.append("once")
+        asked.append(word)
+    return tuple(asked)
 
 
 def _moments(dice: Dice, pace_us: int, until_us: int) -> list[int]:

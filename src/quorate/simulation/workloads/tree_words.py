@@ -17,6 +17,8 @@ answers between them:
     sync PATH
     multi PART + PART ...               PART is create, set, delete, or check PATH VERSION
     close
+    once REQUEST                        a create, set, delete or multi, asked for exactly once: sent
+                                        again after a broken connection until it is answered
 
     set /a 5 seen ; get /a watch ; sync /a ; get /a
 
@@ -66,6 +68,7 @@ class Ask(NamedTuple):
         flags: EPHEMERAL and SEQUENTIAL, of a create.
         watch: whether a read leaves a watch.
         parts: of a multi.
+        is_once: whether it is asked for exactly once.
     """
 
     verb: str
@@ -75,6 +78,7 @@ class Ask(NamedTuple):
     flags: int = 0
     watch: bool = False
     parts: tuple[Ask, ...] = ()
+    is_once: bool = False
 
 
 class Conduct(NamedTuple):
@@ -142,7 +146,7 @@ def _parse_ask(words: tuple[str, ...]) -> Ask:
     raise ValueError(
         f"`{' '.join(words)}` is no request: create PATH VALUE [ephemeral] [sequential], "
         "set PATH VALUE [VERSION], delete PATH [VERSION], get|exists|children PATH [watch], "
-        "sync PATH, multi PART + PART ..., close; VERSION is a number or `seen`"
+        "sync PATH, multi PART + PART ..., close, once REQUEST; VERSION is a number or `seen`"
     )
 
 
@@ -204,6 +208,13 @@ def _parse_multi(verb: str, rest: tuple[str, ...]) -> Ask | None:
     return Ask(verb, parts=tuple(parts)) if parts else None
 
 
+def _parse_once(verb: str, rest: tuple[str, ...]) -> Ask | None:
+    del verb
+    if not rest or rest[0] not in WRITES - {"close"}:
+        return None
+    return _parse_ask(rest)._replace(is_once=True)
+
+
 def _parse_close(verb: str, rest: tuple[str, ...]) -> Ask | None:
     return None if rest else Ask(verb)
 
@@ -218,6 +229,7 @@ _SHAPES: Final[dict[str, Callable[[str, tuple[str, ...]], Ask | None]]] = {
     "sync": _parse_read,
     "multi": _parse_multi,
     "close": _parse_close,
+    "once": _parse_once,
 }
 
 

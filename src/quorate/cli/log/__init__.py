@@ -1,0 +1,1 @@
+"""``quorate log``: a data directory, offline."""
