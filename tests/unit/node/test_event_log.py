@@ -169,6 +169,17 @@ def test_settings_are_told_without_secrets() -> None:
     assert (told["segment_size"], told["request_max"]) == ("64MiB", "1048575B")
 
 
+def test_settings_of_tls_are_told_as_they_came_out() -> None:
+    """Files and doors are named, with what was not given but follows; unused ones are not."""
+    files = {"tls_cert": "/c.pem", "tls_key": "/k.pem", "tls_ca": "/a.pem"}
+    doors = {"client_tls_listen": "127.0.0.1:2182", "client_tls_cert": "/d.pem"}
+    told = describe(load_settings(FLAGS | files | doors | {"client_tls_key": "/e.pem"}, {}))
+    assert {key: told[key] for key in files} == files
+    assert (told["client_tls_cert"], told["client_tls_key"]) == ("/d.pem", "/e.pem")
+    assert (told["peer_tls"], told["client_tls_listen"]) == ("require", "127.0.0.1:2182")
+    assert (told["client_tls_ca"], told["admin_tls"]) == ("None", "off")
+
+
 def test_nothing_is_written_past_the_events() -> None:
     """Node code says events: no logger and no print of its own."""
     room = Path(events.__file__).parent
