@@ -105,6 +105,7 @@ class Node:
         self.join = ""  # instead of ``cluster``: peer addresses of members
         self.options: list[str] = []
         self.environ: dict[str, str] = {}
+        self.stderr: int | None = None  # a descriptor; None: the log
         self.process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -136,7 +137,7 @@ class Node:
                 env=environment() | self.environ,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
-                stderr=log,
+                stderr=log if self.stderr is None else self.stderr,
                 start_new_session=True,
             )
 
@@ -163,15 +164,24 @@ class Node:
     def is_running(self) -> bool:
         return self.process is not None and self.process.poll() is None
 
-    def status(self) -> dict[str, Any] | None:
+    def page(self, path: str) -> tuple[int, str] | None:
+        """Code and body of an admin page; None without an answer."""
         connection = http.client.HTTPConnection(HOST, self.admin_port, timeout=1)
         try:
-            connection.request("GET", "/status")
-            page = json.loads(connection.getresponse().read())
-        except (OSError, http.client.HTTPException, ValueError):
+            connection.request("GET", path)
+            answer = connection.getresponse()
+            return answer.status, answer.read().decode()
+        except (OSError, http.client.HTTPException):
             return None
         finally:
             connection.close()
+
+    def status(self) -> dict[str, Any] | None:
+        answer = self.page("/status")
+        try:
+            page = json.loads(answer[1]) if answer else None
+        except ValueError:
+            return None
         return page if isinstance(page, dict) else None
 
     def is_serving(self) -> bool:

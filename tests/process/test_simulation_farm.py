@@ -34,8 +34,14 @@ def quorate(*words, **options):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=_hear_ctrl_c,  # noqa: PLW1509 - these tests have no threads
         **options,
     )
+
+
+def _hear_ctrl_c():
+    """A shell's background jobs ignore it, and so would everything that they start."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def children(pid):

@@ -43,7 +43,7 @@ class FakeEngine:
         return self._configuration
 
     def statistics(self):
-        return EngineStatistics("fake", "follower", 1, 0, 0, 1, 0, 0, (), {})
+        return EngineStatistics("fake", "follower", 1, 0, 0, 1, 0, 0, (), {}, {}, 0)
 
     def describe(self):
         return "fake"

@@ -32,6 +32,7 @@ read_snapshot               any time; answered by ``SnapshotRead``
 install                     after the persist that completed the snapshot is durable (the engine
                             emits it then) and before any ``committed`` of the same turn
 leadership                  after ``committed`` of the same turn
+role_changes                any time; nothing depends on them
 membership                  after ``committed`` of the same turn: a change that is done is applied
 ==========================  ====================================================================
 
@@ -206,6 +207,18 @@ class Leadership(NamedTuple):
     established: bool
 
 
+class RoleChange(NamedTuple):
+    """This node asked for votes, won, or gave leadership up: for logs and metrics only.
+
+    ``role`` as in ``EngineStatistics``: "candidate" asks, "leader" won, "follower" led until now.
+    ``cause`` is one of a few phrases of the engine, fit for a label.
+    """
+
+    role: str
+    epoch: int
+    cause: str
+
+
 class ChangeOutcome(Enum):
     """How far a change of membership has come."""
 
@@ -262,6 +275,7 @@ class Effects:
     barriers: list[tuple[Hashable, int]] = field(default_factory=list)
     barriers_failed: list[Hashable] = field(default_factory=list)
     read_snapshot: list[ReadSnapshot] = field(default_factory=list)
+    role_changes: list[RoleChange] = field(default_factory=list)
 
 
 class PeerStatistics(NamedTuple):
@@ -311,6 +325,8 @@ class EngineStatistics(NamedTuple):
     durable_index: int
     peers: tuple[PeerStatistics, ...]  # empty unless leading
     ignored: dict[str, int]  # reason -> count of events and messages ignored
+    role_changes: dict[tuple[str, str], int]  # (role, cause) -> count; see RoleChange
+    commit_heard: int  # the leader's commit index, as far as this node has heard
     lease_until_ms: int = 0  # on this node's clock: reads need no round before; 0: no lease
     membership: MembershipStatistics = NO_MEMBERSHIP
 

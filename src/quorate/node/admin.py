@@ -1,8 +1,9 @@
-"""The admin address: HTTP pages for people, probes and ``quorate up``.
+"""The admin address: a few HTTP pages for people, probes, Prometheus and ``quorate up``.
 
-    GET /livez    200 while the process runs its loop
-    GET /readyz   200 when clients get answers here, 503 otherwise
+    GET /live     200 while the process runs its loop (also /livez, as Kubernetes calls it)
+    GET /ready    200 when clients get answers here, else 503 and why not (also /readyz)
     GET /status   the node's picture as JSON
+    GET /metrics  numbers for Prometheus
     /snapshot     online backup; see ``snapshot_pages.py``
     /cluster ...  the whole cluster, and changes of it: ``admin_cluster.py``
 
@@ -21,6 +22,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from quorate.node.admin_cluster import BODY_BYTES_MAX, ClusterPages, encode
 from quorate.node.complaints import Complaints
+from quorate.node.metrics import CONTENT_TYPE
 from quorate.node.tls_words import NO_TLS_HERE, TLS_RECORD
 
 if TYPE_CHECKING:
@@ -30,6 +32,8 @@ _HEAD_BYTES_MAX = 16 << 10
 _TIMEOUT_SECONDS = 10.0
 _ANSWER_SECONDS = 30.0
 _CONNECTIONS_MAX = 64
+_PAGES = ("/live", "/ready", "/status", "/metrics")
+_ALSO = {"/livez": "/live", "/readyz": "/ready"}
 
 
 class AdminPages:
@@ -37,19 +41,22 @@ class AdminPages:
 
     Args:
         status: the node's picture, JSON-able.
-        is_serving: whether clients get answers here.
+        why_not_ready: what clients wait for here; empty when they are served.
+        metrics: the page for Prometheus.
         cluster: answers what is below ``/cluster``; None: nothing is.
     """
 
     def __init__(
         self,
         status: Callable[[], dict[str, Any]],
-        is_serving: Callable[[], bool],
+        why_not_ready: Callable[[], str],
+        metrics: Callable[[], str],
         cluster: ClusterPages | None = None,
-    ):
+    ) -> None:
         self.cluster = cluster
         self._status = status
-        self._is_serving = is_serving
+        self._why_not_ready = why_not_ready
+        self._metrics = metrics
         self.more: dict[str, Callable[[str, str], tuple[int, str, bytes]]] = {}
         self.connections = 0
         self.complaints = Complaints("--admin-listen")
@@ -60,21 +67,25 @@ class AdminPages:
 
     def answer(self, method: str, target: str) -> tuple[int, str, bytes]:
         """Status code, content type and body for one request."""
-        path = target.partition("?")[0]
+        path = _ALSO.get(page := target.partition("?")[0], page)
         if path in self.more:
             return self.more[path](method, target)
-        if path not in ("/livez", "/readyz", "/status"):
-            return 404, "text/plain", b"not found; try /livez, /readyz, /status or /cluster\n"
+        if path not in _PAGES:
+            known = ", ".join((*_PAGES, *self.more, "/cluster"))
+            return 404, "text/plain", f"not found; try {known}\n".encode()
         if method not in ("GET", "HEAD"):
             return 405, "text/plain", b"only GET\n"
-        if path == "/livez":
+        if path == "/live":
             return 200, "text/plain", b"ok\n"
         if path == "/status":
             body = json.dumps(self._status(), indent=2, sort_keys=True, default=str)
             return 200, "application/json", body.encode() + b"\n"
-        if self._is_serving():
-            return 200, "text/plain", b"ok\n"
-        return 503, "text/plain", b"not serving: no quorum, no leader, or still catching up\n"
+        if path == "/metrics":
+            return 200, CONTENT_TYPE, self._metrics().encode()
+        reason = self._why_not_ready()
+        if reason:
+            return 503, "text/plain; charset=utf-8", f"not ready: {reason}\n".encode()
+        return 200, "text/plain", b"ok\n"
 
 
 class AdminConnection(asyncio.Protocol):

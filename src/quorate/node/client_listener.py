@@ -15,18 +15,17 @@ nor the links to other nodes ever lack a descriptor.
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import cast
 
 from quorate.node.complaints import Complaints
+from quorate.node.events import CLIENT_REFUSED, CLIENT_UNREAD
 from quorate.node.ports import Server
 from quorate.node.tls_words import NO_TLS_HERE, TLS_RECORD
 from quorate.node.write_now import descriptor_of, write_now
 
-_LOG = logging.getLogger("quorate.clients")
 _HIGH_WATER_BYTES = 256 << 10
 _LINGER_SECONDS = 5.0
 
@@ -136,8 +135,7 @@ class ClientListener:
             self._by_address[host] += 1
             return True
         self.refused += 1
-        if self.refused & (self.refused - 1) == 0:  # 1, 2, 4, 8 ... : a flood must not fill the log
-            _LOG.warning("refused client %s: %s (%d refused so far)", host, reason, self.refused)
+        CLIENT_REFUSED.say(address=host, reason=reason, count=self.refused)
         return False
 
     def forget(self, connection: ClientConnection, host: str) -> None:
@@ -239,9 +237,7 @@ class ClientConnection(asyncio.Protocol):
         if self._congested:
             unread = transport.get_write_buffer_size()
             if unread > self._listener.bounds.buffer_bytes_max:
-                _LOG.warning(
-                    "client %s leaves %d bytes unread; connection aborted", self._host, unread
-                )
+                CLIENT_UNREAD.say(address=self._host, unread=unread)
                 transport.abort()
 
     def close(self) -> None:

@@ -25,7 +25,6 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import logging
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Protocol
@@ -36,11 +35,11 @@ from quorate.consensus.membership import Configuration
 from quorate.errors import OutcomeUnknown, QuorateError, SettingsError
 from quorate.node.beginning import addresses_of
 from quorate.node.change_words import parse_change
+from quorate.node.events import CHANGE_ANSWERED
 from quorate.node.peer_requests import Request, Secured, ask, in_the_clear
 from quorate.node.units import Address, parse_address
 from quorate.protocol.peer import Hello
 
-_LOG = logging.getLogger("quorate.cluster")
 _HOPS_MAX = 2
 _FORWARD_SECONDS = 20.0
 _CHANGE_SECONDS = 15.0
@@ -109,7 +108,7 @@ class ClusterDesk:
         """The server answers a change."""
         assert isinstance(answer.token, int)
         words = f": {answer.reason}" if answer.reason else ""
-        _LOG.info("change of members %s%s", answer.outcome.value, words)
+        CHANGE_ANSWERED.say(outcome=answer.outcome.value, words=words)
         waiting = self._waiting.pop(answer.token, None)
         if waiting is not None and not waiting.done():
             waiting.set_result(answer)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import logging
+from quorate.node.events import CONNECTION_REFUSED
 
-_LOG = logging.getLogger("quorate.refused")
 _COMPLAINTS_MAX = 256
 
 
@@ -31,4 +30,4 @@ class Complaints:
         self._counts[host, reason] = count
         if count & (count - 1) == 0:
             times = f" ({count} times so far)" if count > 1 else ""
-            _LOG.warning("refused %s on %s: %s%s", host, self._door, reason, times)
+            CONNECTION_REFUSED.say(host=host, door=self._door, reason=reason, times=times)

@@ -21,12 +21,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from time import monotonic
 from typing import Protocol
 
 from quorate.consensus.engine import ConfigurationInForce, MembershipAnswer
+from quorate.consensus.entry import SnapshotMeta
 from quorate.node.client_listener import ClientListener
 from quorate.node.clock import Clock
 from quorate.node.disk_thread import DiskThread
+from quorate.node.events import SNAPSHOT_INSTALLED
+from quorate.node.measures import BatchTimer, Measures
 from quorate.node.memory import loading
 from quorate.node.ports import Server, Store, Turn
 from quorate.node.read_ahead import read_ahead
@@ -61,6 +65,8 @@ class Driver:
         clock: monotonic and wall time.
         stop: called with the reason when the server must not go on.
         looks: tell the server the time of each turn, for leases.
+        measures: where turns, batches and late ticks are counted.
+        tell: called with turns that have something for the log.
     """
 
     def __init__(
@@ -70,10 +76,16 @@ class Driver:
         stop: Callable[[str], None],
         *,
         looks: bool = False,
+        measures: Measures | None = None,
+        tell: Callable[[Turn], None] = lambda _: None,
     ) -> None:
         self._server = server
         self._clock = clock
         self._stop = stop
+        self._measures = measures or Measures()
+        self._batches = BatchTimer(self._measures.commit)
+        self._tell = tell
+        self._due_seconds = 0.0
         self._looks = looks
         self._loop = asyncio.get_running_loop()
         self._scheduled = False
@@ -108,6 +120,7 @@ class Driver:
 
     def start(self) -> None:
         """Begin to tick."""
+        self._due_seconds = monotonic()
         self._tick()
 
     def stop(self) -> None:
@@ -132,6 +145,9 @@ class Driver:
             self._turn()
 
     def _tick(self) -> None:
+        now = monotonic()
+        self._measures.loop_delay.observe(max(0.0, now - self._due_seconds))
+        self._due_seconds = now + TICK_SECONDS
         self._ticker = self._loop.call_later(TICK_SECONDS, self._tick)
         self._server.tick(self._clock.now_ms(), self._clock.wall_ms())
         self.wake()
@@ -154,6 +170,11 @@ class Driver:
             self.stop()
             self._stop(turn.fatal)
             return False
+        self._measures.turns += 1
+        if turn.submitted:
+            self._batches.submitted(turn.submitted, monotonic())
+        if turn.results:
+            self._batches.applied(turn.results[-1][0], monotonic())
         if turn.configuration is not None:  # says where ``sends`` go
             self._membership.configured(turn.configuration)
         is_durable = False
@@ -223,12 +244,20 @@ class Driver:
         if turn.abandon_snapshot:
             self._snapshots.cancel()
         if turn.install is not None:
-            assert not self._snapshots.is_saving  # of a state that is about to be replaced
-            with loading():
-                pieces = read_ahead(self._store.open_snapshot(turn.install))
-                self._server.install(turn.install, pieces)
-            self.wake()
+            self._install(turn.install)
         for request in turn.read_snapshot:
             self._snapshots.read(request)
         if turn.save_snapshot is not None:
             self._snapshots.save(turn.save_snapshot)
+        if turn.leadership is not None or turn.role_changes or turn.goodbyes:
+            self._tell(turn)
+
+    def _install(self, meta: SnapshotMeta) -> None:
+        assert not self._snapshots.is_saving  # of a state that is about to be replaced
+        begin = monotonic()
+        with loading():
+            self._server.install(meta, read_ahead(self._store.open_snapshot(meta)))
+        seconds = monotonic() - begin
+        self._measures.snapshot_load.observe(seconds)
+        SNAPSHOT_INSTALLED.say(index=meta.index, milliseconds=round(seconds * 1000))
+        self.wake()

@@ -18,18 +18,17 @@ node, with words.
 from __future__ import annotations
 
 import asyncio
-import logging
 import secrets
 from collections.abc import Callable
 from typing import Any
 
 from quorate.errors import NoQuorum, QuorateError, SettingsError, WrongDirectory
 from quorate.node.beginning import check_joiner
+from quorate.node.events import CATCHING_UP, JOIN_WAITS, JOINED, JOINING
 from quorate.node.peer_requests import Request, Secured, ask, in_the_clear
 from quorate.node.settings import NodeSettings
 from quorate.protocol.peer import Hello
 
-_LOG = logging.getLogger("quorate.cluster")
 _ASK_SECONDS = 25.0
 _PAUSE_SECONDS = 1.0
 _LOOK_SECONDS = 0.2
@@ -88,7 +87,7 @@ async def _ask_until_answered(
             raise SettingsError(f"--join: node {hello.node_id} refuses: {words}")
         if words != said:
             said = words
-            _LOG.info("cannot join yet, asking on: %s", words)
+            JOIN_WAITS.say(words=words)
         await asyncio.sleep(_PAUSE_SECONDS)
     raise NoQuorum(f"--join: {said}; nothing happened")
 
@@ -162,12 +161,12 @@ class Joiner:
                 if self._role() == "none":
                     await self._ask()
                 await self._watch()
-            _LOG.info("node %d is a %s now", self._settings.node_id, self._role())
+            JOINED.say(node_id=self._settings.node_id, role=self._role())
         except QuorateError as error:
             self._failed(error)
 
     async def _ask(self) -> None:
-        _LOG.info("asking to be added to cluster %s", self._own.cluster_id[:8])
+        JOINING.say(cluster=self._own.cluster_id[:8])
         hello = await _ask_until_answered(self._settings, self._own, self._secured, dry_run=True)
         if hello.cluster_id != self._own.cluster_id:
             raise WrongDirectory(
@@ -185,7 +184,7 @@ class Joiner:
             percent = 100 * page["applied_index"] // max(1, page["commit_index"])
             if page["leader"] and percent >= said + _PERCENT_STEP and self._role() != "none":
                 said = percent
-                _LOG.info("catching up: %d %% of what is committed is applied here", percent)
+                CATCHING_UP.say(percent=percent)
             if self._role() == "none" and loop.time() > begun + 10 * _PAUSE_SECONDS:
                 return  # given up, or never begun: ask again
             await asyncio.sleep(_LOOK_SECONDS)

@@ -8,7 +8,6 @@ because they may go to new members.
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol
 
@@ -16,10 +15,10 @@ from quorate.consensus.engine import ConfigurationInForce, MembershipAnswer
 from quorate.consensus.membership import Configuration
 from quorate.node.beginning import JOINED, Beginning
 from quorate.node.cluster_desk import ClusterDesk
+from quorate.node.events import MEMBERS_CHANGED, NEVER_ADDED
 from quorate.node.joining import Joiner
 from quorate.node.units import Address
 
-_LOG = logging.getLogger("quorate.cluster")
 _LOOK_SECONDS = 0.25
 
 
@@ -81,10 +80,7 @@ class Members:
             if self._joiner.can_ask:
                 self._joiner.start()
             elif self._server.status()["standing"] == "joining":
-                _LOG.warning(
-                    "this node was never added to its cluster: start it with --join, or add it "
-                    "with `quorate cluster add`"
-                )
+                NEVER_ADDED.say()
         self._look_whether_removed()
 
     def stop(self) -> None:
@@ -105,11 +101,10 @@ class Members:
         """These are the members from now on: link to them."""
         configuration = now.configuration
         others = sorted(set(configuration.members) - set(configuration.voters))
-        _LOG.info(
-            "members since index %d: voters %s%s",
-            now.index,
-            _ids(configuration.voters),
-            f", others {_ids(others)}" if others else "",
+        MEMBERS_CHANGED.say(
+            index=now.index,
+            voters=_ids(configuration.voters),
+            others=_ids(others) if others else "none",
         )
         self._network.set_members(self.addresses())
 

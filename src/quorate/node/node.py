@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import os
 import resource
 import signal
@@ -22,7 +21,7 @@ from typing import Any, NamedTuple
 from quorate import __version__
 from quorate.consensus.entry import Persist, Recovered
 from quorate.errors import CorruptData, QuorateError
-from quorate.node import process
+from quorate.node import events, process
 from quorate.node.admin import AdminPages
 from quorate.node.admin_cluster import ClusterPages, why_not
 from quorate.node.assemble import make_hello, make_server
@@ -31,20 +30,30 @@ from quorate.node.client_listener import ClientBounds, ClientListener
 from quorate.node.clock import Clock
 from quorate.node.cluster_desk import ClusterDesk
 from quorate.node.disk_thread import DiskThread
+from quorate.node.disk_watch import DiskWatch
 from quorate.node.driver import Driver
+from quorate.node.event_log import EventHandler
 from quorate.node.joining import Joiner
+from quorate.node.measures import Measures
 from quorate.node.members import Members
+from quorate.node.metric_catalogue import METRICS, Picture
+from quorate.node.metrics import render
 from quorate.node.peer_identity import PeerChecks
 from quorate.node.peer_network import PeerNetwork
+from quorate.node.process_figures import look_at_process
+from quorate.node.readiness import why_not_ready
 from quorate.node.scrub_thread import ScrubThread
 from quorate.node.security import Security
-from quorate.node.settings import NodeSettings
+from quorate.node.service_manager import ServiceManager
+from quorate.node.settings import NodeSettings, describe
 from quorate.node.snapshot_pages import SnapshotPages
 from quorate.node.snapshot_thread import SnapshotThread
+from quorate.node.tell import Teller
 from quorate.node.units import Address
+from quorate.node.watch import Watch
+from quorate.protocol.peer import Hello
 from quorate.storage.store import Store
 
-_LOG = logging.getLogger("quorate.node")
 _RESERVED_DESCRIPTORS = 128  # log, snapshots, links, listeners, admin
 _BACKLOG = 1024
 _POLL_SECONDS = 0.005
@@ -65,6 +74,7 @@ class Node:
         beginning: which cluster, and where this node listens for its members.
         security: TLS, its files loaded.
         stop_with_stdin: stop when standard input ends.
+        log: where lines go; told the time, and asked what it left out.
 
     Raises:
         WrongDirectory: ``--cluster`` names strangers only.
@@ -79,6 +89,7 @@ class Node:
         security: Security,
         *,
         stop_with_stdin: bool,
+        log: EventHandler | None = None,
     ) -> None:
         self._settings = settings
         self._store = store
@@ -89,35 +100,39 @@ class Node:
         self._outcome: asyncio.Future[_Outcome] = self._loop.create_future()
         self._listeners: list[asyncio.Server] = []
         self._troubles = 0  # of sockets, outside any connection: no descriptors left, and so on
+        self._is_stopping = False
+        self._log = log
         clock = Clock()
         server = make_server(settings, store, recovered, beginning, clock)
         self._server = server
         if words := check_listed(settings, beginning, server.configuration()):
-            _LOG.warning("%s", words)
+            events.CLUSTER_DIFFERS.say(words=words)
         beginning = located_by(beginning, settings.node_id, server.configuration())
         self._beginning = beginning
-        self._driver = driver = Driver(server, clock, self._broken, looks=settings.reads == "lease")
+        self._measures = measures = Measures()
+        self._driver = driver = Driver(
+            server,
+            clock,
+            self._broken,
+            looks=settings.reads == "lease",
+            measures=measures,
+            tell=Teller(settings.node_id).tell,
+        )
         self._clients = ClientListener(server, driver.wake, _client_bounds(settings))
         post = self._loop.call_soon_threadsafe
         self._damage = recovered.damage
-        self._disk = DiskThread(self._persist, post, self._durable, self._disk_failed)
+        self._disk_watch = DiskWatch(self._persist, measures, settings.slow_disk_ms)
+        self._disk = DiskThread(self._disk_watch.persist, post, self._durable, self._disk_failed)
         self._snapshots = SnapshotThread(
-            store, post, server, driver.wake, self._disk_failed, self._loop.call_later
+            store, post, server, driver.wake, self._disk_failed, self._loop.call_later, measures
         )
         self._scrubber = ScrubThread(
             store.scrub, post, self._rotten, settings.scrub_every_ms / 1000
         )
+        self._manager = ServiceManager(os.environ, os.getpid())
+        self._watch = self._make_watch()
         own = make_hello(settings, store, beginning)
-        self._desk = ClusterDesk(
-            server=server,
-            wake=driver.wake,
-            own=own,
-            founders=dict(beginning.founders),
-            directory_of=lambda node: dict(store.identity.peers).get(node),
-            status=self.status,
-            election_timeout_ms=settings.election_timeout_ms,
-            secured=security.peers.asking,
-        )
+        self._desk = self._make_desk(own)
         self._members = Members(
             node_id=settings.node_id,
             server=server,
@@ -146,6 +161,28 @@ class Node:
             membership=self._members,
         )
 
+    def _make_desk(self, own: Hello) -> ClusterDesk:
+        return ClusterDesk(
+            server=self._server,
+            wake=self._driver.wake,
+            own=own,
+            founders=dict(self._beginning.founders),
+            directory_of=lambda node: dict(self._store.identity.peers).get(node),
+            status=self.status,
+            election_timeout_ms=self._settings.election_timeout_ms,
+            secured=self._security.peers.asking,
+        )
+
+    def _make_watch(self) -> Watch:
+        return Watch(
+            health=self._server.health,
+            measures=self._measures,
+            disk=self._disk_watch,
+            manager=self._manager,
+            log=self._log,
+            late_ms=self._settings.election_timeout_ms // 2,
+        )
+
     async def run(self) -> int:
         """Run until told to stop or unable to go on; returns the exit code."""
         self._loop.set_exception_handler(self._unexpected)
@@ -157,27 +194,32 @@ class Node:
         self._watch_signals()
         self._peers.start()
         self._driver.start()
+        self._watch.start()
         self._security.start()
         self._say_hello()
         self._members.start()
         outcome = await self._outcome
         self._members.stop()
-        clean = (process.EXIT_CLEAN, process.EXIT_REMOVED, process.RESTART)
-        if outcome.exit_code in clean:
-            _LOG.info("%s; stopping", outcome.words)
+        if outcome.exit_code in (process.EXIT_CLEAN, process.EXIT_REMOVED, process.RESTART):
+            self._is_stopping = True
+            if outcome.exit_code != process.RESTART:  # to a service manager nothing stops then
+                self._manager.stopping()
+            events.NODE_STOPPING.say(reason=outcome.words)
             await self._drain()
         else:
-            _LOG.critical("%s", outcome.words)
+            events.NODE_FAILED.say(reason=outcome.words)
             self._clients.abort_all()
         self._close()
-        _LOG.info("stopped with exit code %d", outcome.exit_code)
+        events.NODE_STOPPED.say(exit_code=outcome.exit_code)
         return outcome.exit_code
 
     def status(self) -> dict[str, Any]:
         """The server's picture, and what only the process knows."""
         settings = self._settings
+        server = self._server.status()
         return {
-            **self._server.status(),
+            **server,
+            "connections_refused": server["connections_refused"] + self._clients.refused,
             "version": __version__,
             "pid": os.getpid(),
             "data": str(settings.data),
@@ -194,6 +236,32 @@ class Node:
             "peer_versions": self._peers.versions(),
         }
 
+    def metrics(self) -> str:
+        """The page for Prometheus: everything is read now."""
+        settings = self._settings
+        picture = Picture(
+            status=self.status(),
+            store=self._store.statistics(),
+            measures=self._measures,
+            disk=self._disk_watch,
+            process=look_at_process(settings.data),
+            peers=tuple(self._members.addresses()),
+            lines_left_out=self._log.bound.left_out if self._log is not None else 0,
+        )
+        return render(METRICS, picture)
+
+    def why_not_ready(self) -> str:
+        """Why no client should be sent here, in words; empty when they may be."""
+        if self._is_stopping:
+            return "this node is stopping"
+        disk = self._disk_watch
+        return why_not_ready(
+            self._server.health(),
+            peers=self._members.addresses(),
+            linked=self._peers.linked(),
+            disk_busy_seconds=disk.busy_seconds if disk.is_stalled else 0.0,
+        )
+
     # ---- start ---------------------------------------------------------------------------------
 
     async def _listen(self) -> None:
@@ -204,7 +272,7 @@ class Node:
         if settings.admin_listen is not None:
             refusal = why_not(settings.admin_changes, settings.admin_listen)
             cluster = ClusterPages(self._desk.answer, refusal)
-            pages = AdminPages(self.status, self._server.is_serving, cluster)
+            pages = AdminPages(self.status, self.why_not_ready, self.metrics, cluster)
             cluster_id = self._store.identity.cluster_id.hex()
             pages.more["/snapshot"] = SnapshotPages(
                 self._store, self._ask_for_snapshot, cluster_id, settings.node_id
@@ -245,28 +313,28 @@ class Node:
 
     def _say_hello(self) -> None:
         settings = self._settings
-        _LOG.info(
-            "quorate %s serves %s in %d ms: data %s, peers %s, admin %s, start %d, "
-            "%d entries recovered, loop %s",
-            __version__,
-            _client_addresses(settings),
-            round(process.process_age_seconds() * 1000),
-            settings.data,
-            self._beginning.peer_listen or "none",
-            settings.admin_listen or "none",
-            self._store.identity.incarnation,
-            self._recovered_entries,
-            type(self._loop).__module__.partition(".")[0],
+        events.NODE_STARTED.say(
+            version=__version__,
+            listen=_client_addresses(settings),
+            milliseconds=round(process.process_age_seconds() * 1000),
+            data=settings.data,
+            peer_listen=self._beginning.peer_listen or "none",
+            admin_listen=settings.admin_listen or "none",
+            incarnation=self._store.identity.incarnation,
+            entries=self._recovered_entries,
+            loop=type(self._loop).__module__.partition(".")[0],
         )
+        in_force = describe(settings)
+        words = ", ".join(f"{key} {value}" for key, value in in_force.items())
+        events.SETTINGS_IN_FORCE.say(settings=words, in_force=in_force)
         if self._damage is not None:
-            _LOG.warning(
-                "%s. What this node lost is brought back by the others; until then it does not "
-                "vote%s",
-                self._damage.words,
-                ""
+            events.DISK_DAMAGED.say(
+                damage=self._damage.words,
+                voting=""
                 if self._damage.is_hard_state_known
                 else ". Its last vote may be lost, too: every other voter must be asked first",
             )
+        self._manager.ready()
 
     # ---- what ends a node ----------------------------------------------------------------------
 
@@ -276,7 +344,7 @@ class Node:
 
     def _signalled(self, name: str) -> None:
         if self._outcome.done():
-            _LOG.warning("%s again: quitting at once", name)
+            events.QUITTING.say(signal=name)
             process.quit_at_once()
         self._finish(process.EXIT_CLEAN, name)
 
@@ -300,21 +368,17 @@ class Node:
     def _rotten(self, damage: CorruptData) -> None:
         """The disk rots where nobody looked: start again, and let the others bring it back."""
         if self._peers.linked():
-            _LOG.error("%s; this node starts again to be repaired by the others", damage)
+            events.DISK_ROTS.say(damage=damage)
             self._finish(process.RESTART, "to be repaired")
         else:
-            _LOG.error(
-                "%s; all is still in memory: save it now (quorate snapshot save), then replace "
-                "the disk",
-                damage,
-            )
+            events.DISK_ROTS_ALONE.say(damage=damage)
 
     def _persist(self, steps: list[Persist]) -> None:
         """Make steps durable, and say it when the last damage is repaired."""
         self._store.persist(steps)
         if self._damage is not None and any(step.is_repaired for step in steps):
             self._damage = None
-            _LOG.warning("repaired: this node has again all that its disk had lost")
+            events.DISK_REPAIRED.say()
 
     def _was_removed(self, words: str) -> None:
         self._finish(process.EXIT_REMOVED, words)
@@ -336,9 +400,8 @@ class Node:
         error = context.get("exception")
         if error is None or isinstance(error, OSError):
             self._troubles += 1
-            if self._troubles & (self._troubles - 1) == 0:  # 1, 2, 4, 8 ...: no flood of lines
-                words = context.get("message")
-                _LOG.warning("%s: %s (%d of this kind so far)", words, error, self._troubles)
+            what = context.get("message")
+            events.SOCKET_TROUBLE.say(what=what, error=error, count=self._troubles)
             return
         self._driver.stop()
         details = "".join(traceback.format_exception(error))
@@ -364,7 +427,7 @@ class Node:
     def _is_succeeded(self) -> bool:
         """Whether another node leads and this one knows it, or nobody is left to lead."""
         if self._server.status()["leader"] not in (0, self._settings.node_id):
-            _LOG.info("handed leadership over to node %d", self._server.status()["leader"])
+            events.HANDED_OVER.say(leader=self._server.status()["leader"])
             return True
         return self._is_without_quorum()
 
@@ -385,6 +448,7 @@ class Node:
         return True
 
     def _close(self) -> None:
+        self._watch.stop()
         self._driver.stop()
         self._security.stop()
         self._scrubber.stop()
@@ -393,7 +457,8 @@ class Node:
             listener.close()
         seconds = self._settings.drain_timeout_ms / 1000
         if not self._disk.stop(seconds) or not self._snapshots.stop(seconds):
-            _LOG.warning("the disk did not finish within %.1f s", seconds)
+            events.DISK_UNFINISHED.say(seconds=seconds)
+        self._manager.close()
 
 
 def _is_a_bug(error: BaseException) -> bool:
@@ -417,12 +482,7 @@ def _client_bounds(settings: NodeSettings) -> ClientBounds:
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     possible = max(1, soft - _RESERVED_DESCRIPTORS)
     if soft != resource.RLIM_INFINITY and possible < settings.connections_max:
-        _LOG.warning(
-            "%d open files are allowed, so %d clients at most; raise ulimit -n for %d",
-            soft,
-            possible,
-            settings.connections_max,
-        )
+        events.FEW_DESCRIPTORS.say(allowed=soft, clients=possible, wanted=settings.connections_max)
     else:
         possible = settings.connections_max
     return ClientBounds(

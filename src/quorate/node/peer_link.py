@@ -19,11 +19,11 @@ the engine expects of any link.
 from __future__ import annotations
 
 import asyncio
-import logging
 import socket
 from typing import TYPE_CHECKING, cast
 
 from quorate.errors import RemoteProtocolError
+from quorate.node.events import LINK_STANDS, LINK_TROUBLE
 from quorate.node.peer_identity import CONTROL_CHANNEL, Refusal, decode_verdict
 from quorate.node.units import Address
 from quorate.node.write_now import descriptor_of, write_now
@@ -32,7 +32,6 @@ from quorate.protocol.peer import HELLO_CHANNEL, PeerConnection, common_version,
 if TYPE_CHECKING:
     from quorate.node.peer_network import PeerNetwork
 
-_LOG = logging.getLogger("quorate.peers")
 _BACKOFF_SECONDS_MIN = 0.020
 _BACKOFF_SECONDS_MAX = 1.0
 _CONNECT_SECONDS = 2.0
@@ -110,7 +109,7 @@ class PeerLink:
         self.is_standing = True
         self._backoff_seconds = _BACKOFF_SECONDS_MIN
         self._last_words = ""
-        _LOG.info("linked to node %d at %s", self.node_id, self.address)
+        LINK_STANDS.say(peer=self.node_id, address=self.address)
         self.network.server.peer_opened(self.node_id)
         self.network.wake()
 
@@ -136,7 +135,7 @@ class PeerLink:
         """Say something about this peer, but not the same thing again and again."""
         if words != self._last_words:
             self._last_words = words
-            _LOG.warning("node %d at %s: %s", self.node_id, self.address, words)
+            LINK_TROUBLE.say(peer=self.node_id, address=self.address, words=words)
 
     # ---- dialling ------------------------------------------------------------------------------
 

@@ -20,11 +20,11 @@ Invariants:
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable, Mapping
 from typing import cast
 
 from quorate.errors import RemoteProtocolError, SettingsError
+from quorate.node.events import LINK_DROPPED, PEER_REFUSED
 from quorate.node.peer_identity import CONTROL_CHANNEL, PeerChecks, Refusal, encode_verdict
 from quorate.node.peer_link import HANDSHAKE_SECONDS, PeerLink, watch_for_silence
 from quorate.node.peer_requests import Answer, AnsweringSide
@@ -33,7 +33,6 @@ from quorate.node.security import PeerSecurity
 from quorate.node.units import Address, parse_address
 from quorate.protocol.peer import HELLO_CHANNEL, Hello, PeerConnection, encode_frame
 
-_LOG = logging.getLogger("quorate.peers")
 _STRANGERS_MAX = 64
 _GUESTS_MAX = 16
 
@@ -261,7 +260,7 @@ class IncomingConnection(asyncio.Protocol):
                 received(node_id, channel, payload)
         except RemoteProtocolError as error:
             who = f"node {self._node_id}" if self._node_id else "a stranger"
-            _LOG.warning("link from %s at %s dropped: %s", who, self._host, error)
+            LINK_DROPPED.say(who=who, address=self._host, error=error)
             self.transport.abort()
         self._network.wake()
 
@@ -305,7 +304,7 @@ class IncomingConnection(asyncio.Protocol):
             ]
         )
         if refusal is not None:
-            _LOG.warning("refused node %d at %s: %s", hello.node_id, self._host, refusal.reason)
+            PEER_REFUSED.say(peer=hello.node_id, address=self._host, reason=refusal.reason)
             self.transport.close()
             return False
         self._node_id = hello.node_id

@@ -7,14 +7,16 @@ the border between deciding and doing.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Protocol
 
 from quorate.consensus.change import Change
 from quorate.consensus.engine import (
     ConfigurationInForce,
+    Leadership,
     MembershipAnswer,
     ReadSnapshot,
+    RoleChange,
     SnapshotRead,
 )
 from quorate.consensus.entry import Persist, SnapshotMeta
@@ -34,6 +36,22 @@ class SnapshotJob(Protocol):
     @property
     def chunks(self) -> Iterator[bytes]:
         """The pieces; closing it gives the snapshot up."""
+
+
+class Goodbye(Protocol):
+    """A client's connection that ended."""
+
+    @property
+    def address(self) -> str:
+        """Where the client is."""
+
+    @property
+    def session_id(self) -> int:
+        """Its session; 0 when there was none."""
+
+    @property
+    def reason(self) -> str:
+        """Why, in words."""
 
 
 class Turn(Protocol):
@@ -86,6 +104,26 @@ class Turn(Protocol):
     @property
     def install(self) -> SnapshotMeta | None:
         """A durable snapshot to load before anything else is asked of the server."""
+
+    @property
+    def submitted(self) -> int:
+        """Number of the newest batch of local clients, if this turn is the first to know it."""
+
+    @property
+    def results(self) -> list[tuple[int, Any]]:
+        """(batch number, result) of local batches that were applied, in order."""
+
+    @property
+    def leadership(self) -> Leadership | None:
+        """News about who leads."""
+
+    @property
+    def role_changes(self) -> list[RoleChange]:
+        """This node asked for votes, won or gave leadership up."""
+
+    @property
+    def goodbyes(self) -> Sequence[Goodbye]:
+        """Clients' connections that ended, and why."""
 
     @property
     def configuration(self) -> ConfigurationInForce | None:
@@ -166,6 +204,9 @@ class Server(Protocol):
 
     def is_quiet(self) -> bool:
         """Whether ``take`` would hand out nothing, so that it may be skipped."""
+
+    def health(self) -> dict[str, Any]:
+        """Leadership, members and what may still fail; cheap."""
 
     def status(self) -> dict[str, Any]:
         """A picture for people and programs, JSON-able."""

@@ -28,6 +28,8 @@ from typing import Any, TypeVar
 from quorate.errors import NoQuorum, QuorateError, SettingsError, StorageError, WrongDirectory
 from quorate.node import memory
 from quorate.node.beginning import JOINED, Beginning, begin_again, begin_joined, begin_new
+from quorate.node.event_log import EventHandler, configure_logging
+from quorate.node.events import NODE_FAILED
 from quorate.node.joining import ask_permission
 from quorate.node.security import Security
 from quorate.node.settings import NodeSettings
@@ -44,8 +46,6 @@ RESTART = -1
 EXIT_NOT_JOINED = 6
 EXIT_REMOVED = 7
 
-_LOG = logging.getLogger("quorate.node")
-
 
 def run_node(settings: NodeSettings, *, stop_with_stdin: bool = False) -> int:
     """Run one node until it stops; returns the exit code.
@@ -61,18 +61,18 @@ def run_node(settings: NodeSettings, *, stop_with_stdin: bool = False) -> int:
             "data; start python without it\n"
         )
         return EXIT_SETTINGS
-    configure_logging(settings)
+    handler = configure_logging(settings)
     try:
-        code = _run(settings, stop_with_stdin)
+        code = _run(settings, stop_with_stdin, handler)
         if code == RESTART:
             logging.shutdown()
             os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606 - ourselves
         return code
     except QuorateError as error:
-        _LOG.critical("%s", error)
+        NODE_FAILED.say(reason=str(error))
         return exit_code(error)
     except OSError as error:
-        _LOG.critical("cannot start: %s", error)
+        NODE_FAILED.say(reason=f"cannot start: {error}")
         return EXIT_SETTINGS
 
 
@@ -89,26 +89,7 @@ def exit_code(error: BaseException) -> int:
     return EXIT_INVARIANT
 
 
-def configure_logging(settings: NodeSettings) -> None:
-    """One line per event on standard error."""
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_LineFormatter(settings.node_id))
-    for name in ("quorate", "asyncio"):
-        logger = logging.getLogger(name)
-        logger.handlers[:] = [handler]
-        logger.setLevel(settings.log_level.upper())
-        logger.propagate = False
-
-
-class _LineFormatter(logging.Formatter):
-    """``2024-05-01 12:00:00.123 INFO    node 1: words``; a traceback follows on further lines."""
-
-    def __init__(self, node_id: int) -> None:
-        super().__init__(f"%(asctime)s %(levelname)-8s node {node_id}: %(message)s")
-        self.default_msec_format = "%s.%03d"
-
-
-def _run(settings: NodeSettings, stop_with_stdin: bool) -> int:
+def _run(settings: NodeSettings, stop_with_stdin: bool, handler: EventHandler) -> int:
     from quorate.node.assemble import open_store  # noqa: PLC0415 - after logging works
     from quorate.storage.real_disk import RealDisk  # noqa: PLC0415
 
@@ -124,7 +105,13 @@ def _run(settings: NodeSettings, stop_with_stdin: bool) -> int:
             from quorate.node.node import Node  # noqa: PLC0415 - needs the loop
 
             node = Node(
-                settings, store, recovered, beginning, security, stop_with_stdin=stop_with_stdin
+                settings,
+                store,
+                recovered,
+                beginning,
+                security,
+                stop_with_stdin=stop_with_stdin,
+                log=handler,
             )
             memory.begin_serving()
             return await node.run()

@@ -16,12 +16,12 @@ Refuses to know: what is said over the connections.
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from collections.abc import Callable
 from typing import Any
 
 from quorate.errors import SettingsError
+from quorate.node import events
 from quorate.node.complaints import Complaints
 from quorate.node.tls_identity import names_nodes, objection_to
 from quorate.node.tls_material import (
@@ -35,7 +35,6 @@ from quorate.node.tls_settings import Files, TlsSettings
 from quorate.node.tls_transport import Manner, Pacer, TlsProtocol
 from quorate.node.units import Address
 
-_LOG = logging.getLogger("quorate.tls")
 _LOOK_SECONDS = 2.0
 _PEER_HANDSHAKE_SECONDS = 1.9  # just less than ``peer_link`` gives the whole greeting
 _DOOR_HANDSHAKE_SECONDS = 5.0
@@ -104,7 +103,10 @@ class PeerSecurity:
     def asking(self, protocol: asyncio.Protocol, address: Address) -> asyncio.Protocol:
         """Secure a connection to whichever node of ours listens at an address, to ask it."""
         return self.dialled(
-            protocol, 0, address, lambda reason: _LOG.warning("node at %s: %s", address, reason)
+            protocol,
+            0,
+            address,
+            lambda reason: events.ASKED_REFUSED.say(address=address, reason=reason),
         )
 
     def objection(
@@ -189,11 +191,7 @@ class Security:
         """Begin to look after the files."""
         if self.is_used:
             if self._settings.peer_tls in ("accept", "dial"):
-                _LOG.warning(
-                    "--peer-tls is %s: links without TLS are taken too, from anybody; go on to "
-                    "require when all nodes dial with TLS",
-                    self._settings.peer_tls,
-                )
+                events.PLAINTEXT_TAKEN.say(mode=self._settings.peer_tls)
             self._watch()
 
     def stop(self) -> None:
@@ -223,14 +221,14 @@ class Security:
             clients, admin = self._load_doors()
         # Whatever is wrong with a file must not stop a node that serves. (SSLError is an OSError.)
         except (SettingsError, OSError, ValueError) as error:
-            _LOG.error("new certificates are not used, the old ones still are: %s", error)
+            events.CERTIFICATES_UNUSABLE.say(error=error)
             return False
         self.peers.material = peers
         for door, material in ((self.clients, clients), (self.admin, admin)):
             if door is not None:
                 assert material is not None
                 door.material = material
-        _LOG.info("certificates loaded; new connections use them (until %s)", self._dates())
+        events.CERTIFICATES_LOADED.say(until=self._dates())
         self._reminded_at = 0.0
         return True
 
@@ -287,11 +285,7 @@ class Security:
             left = material.not_after_seconds - time.time()
             if left < _EXPIRY_WARNING_SECONDS:
                 when = "has expired" if left < 0 else f"expires in {left / 86_400:.1f} days"
-                _LOG.warning(
-                    "the certificate in %s %s: put a new one there; no restart is needed",
-                    files.cert,
-                    when,
-                )
+                events.CERTIFICATE_EXPIRES.say(file=files.cert, when=when)
 
     def _in_use(self) -> list[tuple[Material, Files]]:
         used = []

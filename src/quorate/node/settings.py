@@ -34,6 +34,7 @@ from quorate.node.units import (
 )
 
 LOG_LEVELS = ("debug", "info", "warning", "error")
+LOG_FORMATS = ("text", "json")
 READS = ("local", "linearizable", "lease")
 JOIN_ROLES = ("voter", "learner", "witness")
 ADMIN_CHANGES = ("loopback", "always", "never")
@@ -107,7 +108,7 @@ SETTINGS: tuple[Setting, ...] = (
         parse_address,
         None,
         "HOST:PORT",
-        "Where /livez, /readyz, /status and /cluster answer (default: nowhere).",
+        "Where /live, /ready, /status, /metrics and /cluster answer (default: nowhere).",
     ),
     Setting(
         "admin_changes",
@@ -269,12 +270,28 @@ SETTINGS: tuple[Setting, ...] = (
         "Who logs in with this digest passes every ACL (default: nobody).",
     ),
     Setting(
+        "slow_disk",
+        "slow_disk_ms",
+        parse_duration_ms,
+        "250ms",
+        "TIME",
+        "A write of the log that takes longer is logged and counted.",
+    ),
+    Setting(
         "log_level",
         "log_level",
         _one_of("log level", LOG_LEVELS),
         "info",
         "LEVEL",
         "Least level to log.",
+    ),
+    Setting(
+        "log_format",
+        "log_format",
+        _one_of("log format", LOG_FORMATS),
+        "text",
+        "text|json",
+        "Lines for people, or one JSON object per line.",
     ),
     *TLS_SETTINGS,
 )
@@ -314,7 +331,9 @@ class NodeSettings:
     client_buffer_bytes_max: int
     peer_buffer_bytes_max: int
     super_digest: str
+    slow_disk_ms: int
     log_level: str
+    log_format: str
     tls: TlsSettings
 
     @property
@@ -341,6 +360,24 @@ class NodeSettings:
     def session_timeout_max_ms(self) -> int:
         """Longest session granted: twenty ticks."""
         return 20 * self.tick_ms
+
+
+def describe(settings: NodeSettings) -> dict[str, str]:
+    """Every setting in force as text, for logs; what is secret is only said to be set."""
+    found = {}
+    tls = settings.tls.in_force()
+    for setting in SETTINGS:
+        value = tls[setting.key] if setting.key in tls else getattr(settings, setting.field)
+        if setting.key == "super_digest":
+            value = "set" if value else "not set"
+        elif setting.key == "cluster":
+            value = ",".join(f"{node}={address}" for node, address in sorted(value.items()))
+        elif setting.field.endswith("_ms"):
+            value = f"{value // 1000}s" if value and value % 1000 == 0 else f"{value}ms"
+        elif setting.parse is parse_size_bytes:
+            value = f"{value >> 20}MiB" if value and value % (1 << 20) == 0 else f"{value}B"
+        found[setting.key] = str(value)
+    return found
 
 
 def complete(values: Mapping[str, Any]) -> NodeSettings:
@@ -404,6 +441,8 @@ def _check(settings: NodeSettings) -> None:
             f"--election-timeout is {settings.election_timeout_ms}ms; make --tick at least twice "
             "the election timeout"
         )
+    if settings.slow_disk_ms < 1:
+        raise SettingsError("--slow-disk must be at least 1ms")
     if settings.listen is None and settings.tls.client_tls_listen is None:
         raise SettingsError(
             "--listen is none and --client-tls-listen is not given: no client "

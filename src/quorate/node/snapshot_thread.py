@@ -28,6 +28,8 @@ from typing import Any, Protocol
 
 from quorate.consensus.engine import ReadSnapshot, SnapshotRead
 from quorate.node.disk_thread import Post
+from quorate.node.events import SNAPSHOT_BEGUN, SNAPSHOT_TAKEN
+from quorate.node.measures import Measures
 from quorate.node.ports import Server, SnapshotJob, SnapshotWriter, Store
 
 PIECE_BYTES = 512 << 10
@@ -52,6 +54,7 @@ class SnapshotThread:
         wake: asks for a turn.
         failed: called on the loop with what went wrong.
         later: ``loop.call_later``.
+        measures: where durations are counted.
     """
 
     def __init__(
@@ -62,7 +65,10 @@ class SnapshotThread:
         wake: Callable[[], None],
         failed: Callable[[BaseException], None],
         later: Later,
+        measures: Measures | None = None,
     ) -> None:
+        self._measures = measures or Measures()
+        self._begun_seconds = 0.0
         self._store = store
         self._post = post
         self._server = server
@@ -101,6 +107,8 @@ class SnapshotThread:
         self._job = job
         self._is_walking = self._is_walked = False
         self._is_writing = True
+        self._begun_seconds = monotonic()
+        SNAPSHOT_BEGUN.say(index=job.meta.index)
         self._queue.put((self._begin, (job,)))
 
     def cancel(self) -> None:
@@ -155,6 +163,11 @@ class SnapshotThread:
         # server has moved past it and must not hear of it.
         if self._job is job:
             self._job = None
+            seconds = monotonic() - self._begun_seconds
+            self._measures.snapshot_write.observe(seconds)
+            SNAPSHOT_TAKEN.say(
+                index=job.meta.index, size_bytes=size_bytes, milliseconds=round(seconds * 1000)
+            )
             self._server.snapshot_saved(job.meta, size_bytes)
             self._wake()
 

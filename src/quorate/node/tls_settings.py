@@ -147,6 +147,19 @@ class TlsSettings:
         """Whether any door speaks TLS."""
         return self.peer_files is not None or self.client_files is not None
 
+    def in_force(self) -> dict[str, Any]:
+        """What each of ``TLS_SETTINGS`` came to, by key; None where nothing is used."""
+        found = dict.fromkeys(setting.key for setting in TLS_SETTINGS)
+        found |= {"peer_tls": self.peer_tls, "client_tls_listen": self.client_tls_listen}
+        found |= {"client_tls": self.client_tls, "admin_tls": self.admin_tls}
+        for files in (self.peer_files, self.client_files):
+            if files is not None:
+                paths = (files.cert, files.key, files.ca)
+                for name, path in zip(files.names, paths, strict=True):
+                    key = name.removeprefix("--").replace("-", "_")
+                    found[key] = path or found[key]
+        return found
+
 
 def take_tls_settings(known: dict[str, Any]) -> TlsSettings:
     """Take the fields of ``TLS_SETTINGS`` out of ``known`` and check them.

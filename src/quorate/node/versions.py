@@ -7,14 +7,13 @@ must not claim what it cannot do; docs/compatibility.md tells how to write such 
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 
 from quorate.errors import SettingsError
+from quorate.node.events import VERSIONS_PRETENDED
 from quorate.protocol.peer import PEER_PROTOCOL_VERSION, PEER_PROTOCOL_VERSION_MIN
 
 VARIABLE = "QUORATE_TEST_PEER_VERSIONS"
-_LOG = logging.getLogger("quorate.peers")
 _VERSION_MAX = 0xFFFF
 
 
@@ -33,5 +32,5 @@ def spoken_versions(environ: Mapping[str, str]) -> tuple[int, int]:
     low, high = int(lowest), int(highest or lowest)
     if not 1 <= low <= high <= _VERSION_MAX:
         raise SettingsError(f"environment {VARIABLE}: {text!r} is no range of versions")
-    _LOG.warning("%s is set: this node says that it speaks %d to %d", VARIABLE, low, high)
+    VERSIONS_PRETENDED.say(variable=VARIABLE, low=low, high=high)
     return low, high

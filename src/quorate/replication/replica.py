@@ -30,7 +30,6 @@ import heapq
 import zlib
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable
-from typing import NamedTuple
 
 from quorate.consensus.change import Change
 from quorate.consensus.engine import (
@@ -40,7 +39,6 @@ from quorate.consensus.engine import (
     Clock,
     Effects,
     Engine,
-    EngineStatistics,
     Leadership,
     PeerClosed,
     PeerOpened,
@@ -58,6 +56,7 @@ from quorate.consensus.membership import Configuration
 from quorate.errors import InvariantBroken, RemoteProtocolError
 from quorate.replication.batch import decode_entry, encode_entry
 from quorate.replication.digests import DigestAgreement
+from quorate.replication.figures import ReplicaFigures, ReplicaStatistics
 from quorate.replication.intake import Intake
 from quorate.replication.origins import AppliedBatches
 from quorate.replication.outbox import Outbox
@@ -70,23 +69,11 @@ from quorate.replication.snapshots import (
 from quorate.replication.state_machine import ApplyContext, StateMachine
 from quorate.replication.turn import Channel, ReplicaSettings, SnapshotJob, Turn
 
+__all__ = ["PUT_OFF_MAX", "Replica", "ReplicaStatistics"]
+
 PUT_OFF_MAX = 2
 WITHHELD_WEIGHT = 1024
 """So many bytes of log does a witness count for each entry that it holds without its payload."""
-
-
-class ReplicaStatistics(NamedTuple):
-    """Numbers for status pages, metrics and tests."""
-
-    engine: EngineStatistics
-    applied_index: int
-    time_ms: int
-    batches_pending: int
-    bytes_pending: int
-    intake_dropped: int
-    duplicates_refused: int
-    digest_agreed_index: int
-    snapshot_running: bool
 
 
 class Replica:
@@ -143,7 +130,7 @@ class Replica:
         self._committed: list[Entry] = []  # delivered by the engine, not applied yet
         self._put_off = 0  # how many turns they have waited
         self._progress_ms = 0
-        self._duplicates_refused = 0
+        self._figures = ReplicaFigures()
         self._is_awaited = False  # another node's clients wait for what was just committed
         self._stepped_again = False  # the engine got events while its effects were carried out
         self._fatal: str | None = None
@@ -186,7 +173,8 @@ class Replica:
         """
         if not len(self._outbox):
             self._progress_ms = self._now_ms
-        return self._outbox.submit(payload)
+        self._out.submitted = self._outbox.submit(payload)
+        return self._out.submitted
 
     def read_barrier(self, token: Hashable) -> None:
         """Ask for a linearizable read point; ``Turn.released`` says when to read.
@@ -256,6 +244,7 @@ class Replica:
 
     def snapshot_saved(self, meta: SnapshotMeta, size_bytes: int) -> None:
         """The running SnapshotJob is durable."""
+        self._figures.snapshots_saved += 1
         self._snapshots.end()
         self.engine.step(SnapshotSaved(meta, size_bytes))
 
@@ -272,6 +261,7 @@ class Replica:
         assert self._installing == meta
         self._installing = None
         self._load(meta, chunks)
+        self._figures.snapshots_installed += 1
         self._outbox.settle(self._applied.last_number(self.node_id, self.incarnation))
         self._apply_committed(self._out)
 
@@ -327,6 +317,7 @@ class Replica:
 
     def statistics(self) -> ReplicaStatistics:
         """Numbers for people and programs; never needed for a decision."""
+        figures = self._figures
         return ReplicaStatistics(
             engine=self.engine.statistics(),
             applied_index=self.applied_index,
@@ -334,9 +325,18 @@ class Replica:
             batches_pending=len(self._outbox),
             bytes_pending=self._outbox.bytes_pending,
             intake_dropped=self._intake.dropped,
-            duplicates_refused=self._duplicates_refused,
+            duplicates_refused=figures.duplicates_refused,
             digest_agreed_index=self._digests.agreed_index,
             snapshot_running=self._snapshots.is_running,
+            batches_submitted=self._outbox.number_last,
+            batches_applied=figures.batches_applied,
+            bytes_applied=figures.bytes_applied,
+            leader_changes=figures.leader_changes,
+            snapshots_saved=figures.snapshots_saved,
+            snapshots_installed=figures.snapshots_installed,
+            snapshot_last_bytes=self._snapshots.last_size_bytes,
+            log_bytes_since_snapshot=self._snapshots.bytes_since_last,
+            snapshot_threshold_bytes=self._snapshots.threshold_bytes,
         )
 
     def digest(self) -> int:
@@ -402,6 +402,7 @@ class Replica:
         if effects.committed:
             self._note_committed(effects.committed)
         turn.read_snapshot += effects.read_snapshot
+        turn.role_changes += effects.role_changes
         for token, index in effects.barriers:
             self._barrier_count += 1
             heapq.heappush(self._barriers_waiting, (index, self._barrier_count, token))
@@ -427,6 +428,7 @@ class Replica:
     def _on_leadership(self, leadership: Leadership, turn: Turn) -> None:
         before, self.leadership = self.leadership, leadership
         turn.leadership = leadership
+        self._figures.leads(leadership.leader)
         if leadership[:2] != before[:2]:
             self._outbox.resend()
             self._intake.close()
@@ -483,6 +485,7 @@ class Replica:
                 )
             if entry.kind == EntryKind.BATCH and not self._is_witness:
                 self._apply(entry)
+                self._figures.bytes_applied += len(entry.payload)
                 self._snapshots.bytes_since_last += len(entry.payload)
             elif entry.kind == EntryKind.WITHHELD:
                 self._is_witness = True
@@ -507,9 +510,10 @@ class Replica:
         context.epoch = entry.epoch
         for sub in sub_batches:
             if not self._applied.is_next(sub.node, sub.incarnation, sub.number):
-                self._duplicates_refused += 1
+                self._figures.duplicates_refused += 1
                 continue
             self._applied.record(sub.node, sub.incarnation, sub.number)
+            self._figures.batches_applied += 1
             context.node = sub.node
             context.incarnation = sub.incarnation
             context.number = sub.number

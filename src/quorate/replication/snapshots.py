@@ -73,12 +73,17 @@ class SnapshotPolicy:
             return True
         if self.bytes_since_last < self._bytes_min:
             return False
+        return self.bytes_since_last >= self.threshold_bytes
+
+    @property
+    def threshold_bytes(self) -> int:
+        """How much log makes a snapshot due."""
         threshold = max(self._bytes_min, int(self.last_size_bytes * self._factor))
         if self._node_id:
             # Sixteen bits of a checksum are as good as drawn, and the same in every run.
             spread = crc32(_SPREAD.pack(self._node_id, self._round)) >> 16
             threshold += threshold * spread >> 17
-        return self.bytes_since_last >= threshold
+        return threshold
 
     def ask(self) -> None:
         """Somebody wants a snapshot, however little has changed."""

@@ -17,6 +17,7 @@ from quorate.consensus.engine import (
     Leadership,
     MembershipAnswer,
     ReadSnapshot,
+    RoleChange,
 )
 from quorate.consensus.entry import Persist, SnapshotMeta
 from quorate.errors import SettingsError
@@ -65,6 +66,9 @@ class Turn:
         abandon_snapshot: stop pulling the running SnapshotJob and drop its file.
         save_snapshot: start writing a snapshot.
         read_snapshot: pieces of a snapshot to read for peers; answer with ``snapshot_read``.
+        submitted: number of the newest local batch, when this turn is the first that knows of it;
+            0 when there is none. With ``results`` a driver can time batches.
+        role_changes: this node asked for votes, won or gave leadership up; for logs.
         again: there is more to decide already: take another turn without waiting for an event.
         fatal: the node must stop now, with this message.
     """
@@ -82,6 +86,8 @@ class Turn:
     abandon_snapshot: bool = False
     save_snapshot: SnapshotJob | None = None
     read_snapshot: list[ReadSnapshot] = field(default_factory=list)
+    submitted: int = 0
+    role_changes: list[RoleChange] = field(default_factory=list)
     again: bool = False
     fatal: str | None = None
 

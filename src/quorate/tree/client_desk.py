@@ -44,7 +44,7 @@ from quorate.tree.batch import (
 )
 from quorate.tree.client import Client
 from quorate.tree.credentials import identities_of_auth
-from quorate.tree.figures import Figures
+from quorate.tree.figures import Figures, Goodbye
 from quorate.tree.service_settings import ServiceSettings
 from quorate.tree.session_keeper import SessionKeeper
 from quorate.tree.sessions import Owner, Session
@@ -107,6 +107,7 @@ class ClientDesk:
         self._full: list[Client] = []  # filled their output this turn
         self._full_before: list[Client] = []  # an earlier turn, which has been written since
         self._closings: list[int] = []
+        self._goodbyes: list[Goodbye] = []
         self._pauses: list[int] = []
         self._paused: dict[int, Client] = {}
         self._figures = Figures()
@@ -123,6 +124,7 @@ class ClientDesk:
             or self._by_address[address] >= settings.connections_per_address_max
         ):
             self._figures.refused += 1
+            self._goodbyes.append(Goodbye(connection, address, 0, "too many connections"))
             self._closings.append(connection)
             return
         self._clients[connection] = Client(
@@ -163,7 +165,7 @@ class ClientDesk:
         """A client's connection is gone. Its session stays."""
         client = self._clients.get(connection)
         if client is not None:
-            self._end(client)
+            self._end(client, "hung up")
             client.out.clear()
 
     def client_congested(self, connection: int, congested: bool) -> None:
@@ -194,7 +196,7 @@ class ClientDesk:
     def close_all(self) -> None:
         """Let every client go."""
         for client in list(self._clients.values()):
-            self._close(client)
+            self._close(client, "this node loaded a snapshot")
 
     # ---- between the log and us ----------------------------------------------------------------
 
@@ -256,12 +258,12 @@ class ClientDesk:
         client.has_read_only = request.has_read_only
         self._handshake_due_ms.pop(client.number, None)
         if request.last_zxid_seen > self.tree.zxid:
-            self._close(client)  # it has seen what we have not: it must go to another node
+            self._close(client, "it has seen what this node has not yet")
             return
         timeout_ms = self.settings.negotiate_timeout_ms(request.timeout_ms)
         client.timeout_ms = timeout_ms
         if self._is_unserved_too_long(timeout_ms):
-            self._close(client)  # nobody leads: in the queue for the log this would only pile up
+            self._close(client, "nobody leads")  # in the queue for the log it would only pile up
             return
         identities: tuple[Identity, ...] = (("ip", client.address),)
         session_id = request.session_id
@@ -290,13 +292,13 @@ class ClientDesk:
 
     def _refuse_session(self, client: Client) -> None:
         client.notify(encode_refused(has_read_only=client.has_read_only))
-        self._close(client)
+        self._close(client, "its session is over")
 
     def _answer_word(self, client: Client, word: bytes) -> None:
         clients = tuple(map(_describe_client, self._clients.values())) if word == b"stat" else ()
         statistics = self.statistics()._replace(clients=clients)
         client.notify(answer_word(word, self.info(), statistics))
-        self._close(client)
+        self._close(client, "four-letter word")
 
     # ---- Desk: what a client's requests need -----------------------------------------------------
 
@@ -375,7 +377,7 @@ class ClientDesk:
             client.notify(answer_watch_request(client, frame, self.tree, self.watches))
         elif kind is Piece.AUTH:
             self._reply(client, xid, ErrorCode.AUTH_FAILED)
-            self._close(client)
+            self._close(client, "authentication failed")
         else:
             assert kind is Piece.UNKNOWN
             self._reply(client, xid, ErrorCode.UNIMPLEMENTED)
@@ -395,7 +397,7 @@ class ClientDesk:
             if not client.congested and not client.ended:
                 self._make_room(client)
         for client in self._doomed:
-            self._close(client)
+            self._close(client, "too many watches")
         self._doomed.clear()
         writes = []
         for client in self._dirty:
@@ -411,6 +413,11 @@ class ClientDesk:
         self._full = []
         return writes
 
+    def take_goodbyes(self) -> list[Goodbye]:
+        """Connections that ended, and why."""
+        goodbyes, self._goodbyes = self._goodbyes, []
+        return goodbyes
+
     @property
     def wants_turn(self) -> bool:
         """Whether another turn is due at once, without waiting for bytes or time.
@@ -425,7 +432,7 @@ class ClientDesk:
 
     @property
     def has_output(self) -> bool:
-        """Whether ``take_writes``, ``_closings``, ``_pauses`` or ``_resumes`` has something."""
+        """Whether one of the ``take_`` methods for the driver has something."""
         return bool(
             self._dirty
             or self._closings
@@ -434,6 +441,7 @@ class ClientDesk:
             or self._full
             or self._full_before
             or self._doomed
+            or self._goodbyes
         )
 
     def take_closings(self) -> list[int]:
@@ -461,6 +469,11 @@ class ClientDesk:
             del self._paused[client.number]
         return [client.number for client in resumed]
 
+    @property
+    def closed(self) -> dict[str, int]:
+        """How many connections ended, by reason."""
+        return self._figures.closed
+
     def statistics(self) -> ServiceStatistics:
         """Figures since the start of this process."""
         return self._figures.statistics(
@@ -473,21 +486,24 @@ class ClientDesk:
 
     # ---- ends and bounds -----------------------------------------------------------------------
 
-    def _close(self, client: Client) -> None:
+    def _close(self, client: Client, reason: str) -> None:
         """Let a client go once its output is written."""
         if not client.ended:
-            self._end(client)
+            self._end(client, reason)
             self._closings.append(client.number)
 
     def _break(self, client: Client) -> None:
         """Let a client go that does not speak the protocol."""
         self._figures.broken += 1
-        self._close(client)
+        self._close(client, "does not speak the protocol")
 
-    def _end(self, client: Client) -> None:
+    def _end(self, client: Client, reason: str) -> None:
         """Take a client out of every table."""
         assert not client.ended
         client.ended = True
+        self._figures.count_closed(reason)
+        session_id = client.session.session_id if client.session is not None else 0
+        self._goodbyes.append(Goodbye(client.number, client.address, session_id, reason))
         del self._clients[client.number]
         self._handshake_due_ms.pop(client.number, None)
         self._paused.pop(client.number, None)
@@ -503,14 +519,14 @@ class ClientDesk:
         if (node, incarnation) == (self.node_id, self.incarnation):
             client = self._clients.get(connection)
             if client is not None:
-                self._close(client)
+                self._close(client, "its session moved or expired")
 
     def _let_clients_go(self) -> None:
         """Nobody leads: close those who have waited for a third of their timeout."""
         for client in list(self._clients.values()):
             is_waiting = client.timeout_ms > 0  # others may still ask four-letter words
             if is_waiting and self._is_unserved_too_long(client.timeout_ms):
-                self._close(client)
+                self._close(client, "nobody leads")
 
     def _is_unserved_too_long(self, timeout_ms: int) -> bool:
         """Whether nobody has led for so long that a client with this timeout must move."""

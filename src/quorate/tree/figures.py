@@ -6,8 +6,27 @@ Local to a node; no part of the replicated state.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from quorate.protocol.four_letter import ServiceStatistics
 from quorate.tree.tree import Tree
+
+REASONS = (
+    *("hung up", "the client closed its session", "four-letter word", "nobody leads"),
+    *("its session is over", "its session moved or expired", "no handshake in time"),
+    *("it has seen what this node has not yet", "this node loaded a snapshot"),
+    *("does not speak the protocol", "authentication failed", "too many watches"),
+)
+"""Why connections end. Counted from 0: a counter that appears late hides its first event."""
+
+
+class Goodbye(NamedTuple):
+    """A connection that ended, for the node's log. ``session_id`` is 0 before a session."""
+
+    connection: int
+    address: str
+    session_id: int
+    reason: str
 
 
 class Figures:
@@ -17,6 +36,7 @@ class Figures:
         "broken",
         "bytes_in",
         "bytes_out",
+        "closed",
         "expired",
         "latency_count",
         "latency_max_ms",
@@ -31,6 +51,7 @@ class Figures:
         self.refused = 0
         self.broken = 0
         self.expired = 0
+        self.closed = dict.fromkeys(REASONS, 0)
         self.packets_in = 0
         self.packets_out = 0
         self.bytes_in = 0
@@ -39,6 +60,10 @@ class Figures:
         self.latency_sum_ms = 0
         self.latency_max_ms = 0
         self.latency_min_ms = 0
+
+    def count_closed(self, reason: str) -> None:
+        """A connection ended for this reason."""
+        self.closed[reason] = self.closed.get(reason, 0) + 1
 
     def count_writes(self, count: int, latency_ms: int) -> None:
         """So many writes were answered, this long after they came."""

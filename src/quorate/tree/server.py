@@ -32,6 +32,7 @@ from quorate.consensus.membership import Configuration
 from quorate.consensus.registry import EngineSettings, create_engine
 from quorate.replication.replica import Replica
 from quorate.replication.turn import Channel, ReplicaSettings, Turn
+from quorate.tree.figures import Goodbye
 from quorate.tree.service import ClientService
 from quorate.tree.service_settings import ServiceSettings
 
@@ -59,12 +60,14 @@ class ServerTurn(Turn):
         closings: connections to close once their writes are flushed.
         pauses: connections to stop reading from.
         resumes: connections to read from again.
+        goodbyes: connections that ended, and why; for logs.
     """
 
     writes: list[tuple[int, bytes]] = field(default_factory=list)
     closings: list[int] = field(default_factory=list)
     pauses: list[int] = field(default_factory=list)
     resumes: list[int] = field(default_factory=list)
+    goodbyes: list[Goodbye] = field(default_factory=list)
 
 
 class CoordinationServer:
@@ -248,6 +251,7 @@ class CoordinationServer:
             turn.closings = service.take_closings()
             turn.pauses = service.take_pauses()
             turn.resumes = service.take_resumes()
+            turn.goodbyes = service.take_goodbyes()
         turn.again |= service.wants_turn  # asked last: giving answers admits held requests
         return turn
 
@@ -284,6 +288,19 @@ class CoordinationServer:
             return leadership.established
         return leadership.leader != NO_LEADER
 
+    def why_not_serving(self) -> str:
+        """What clients wait for here, in words; empty when they are served."""
+        if self.is_serving():
+            return ""
+        leadership = self.replica.leadership
+        if leadership.leader == self.node_id:
+            return (
+                f"elected in epoch {leadership.epoch}, but not all earlier entries are committed "
+                "yet, or leadership is being handed over"
+            )
+        engine = self.replica.engine.statistics()
+        return f"no leader is known in epoch {engine.epoch}; this node is a {engine.role}"
+
     def configuration(self) -> Configuration:
         """Who belongs now, with addresses; ``Turn.configuration`` tells of every change."""
         return self.replica.engine.configuration()
@@ -314,29 +331,26 @@ class CoordinationServer:
             "addresses": {str(node): address for node, address in configuration.addresses},
         }
 
-    def status(self) -> dict[str, Any]:
-        """Everything a status page shows, ready for JSON."""
-        replica = self.replica.statistics()
-        engine = replica.engine
+    def health(self) -> dict[str, Any]:
+        """Leadership, members and what may still fail; cheap, and part of ``status``."""
+        engine = self.replica.engine.statistics()
         configuration = self.replica.engine.configuration()
         active = [peer.node_id for peer in engine.peers if peer.is_active]
         voters = configuration.voters
         alive = {self.node_id, *active}
         halves = [half for half in (voters, configuration.outgoing) if half]
         leads = self.replica.leadership.established
+        behind = engine.commit_heard - self.replica.applied_index
         return {
             "node_id": self.node_id,
             "mode": self.mode(),
             "role": engine.role,
             "serving": self.is_serving(),
+            "why_not_serving": self.why_not_serving(),
             "engine": engine.engine,
             "epoch": engine.epoch,
             "leader": engine.leader,
-            "commit_index": engine.commit_index,
-            "applied_index": replica.applied_index,
-            "last_index": engine.last_index,
-            "zxid": self.service.tree.zxid,
-            "durable_index": engine.durable_index,
+            "behind_entries": max(0, behind),
             "voters": list(voters),
             **self._membership(engine, configuration),
             "failures_tolerated": min(_spare(half, alive) for half in halves) if leads else None,
@@ -353,10 +367,41 @@ class CoordinationServer:
                 }
                 for peer in engine.peers
             ],
+        }
+
+    def status(self) -> dict[str, Any]:
+        """Everything a status page shows, ready for JSON."""
+        replica = self.replica.statistics()
+        engine = replica.engine
+        return {
+            **self.health(),
+            "commit_index": engine.commit_index,
+            "applied_index": replica.applied_index,
+            "first_index": engine.first_index,
+            "last_index": engine.last_index,
+            "durable_index": engine.durable_index,
+            "zxid": self.service.tree.zxid,
             "pending_bytes": replica.bytes_pending,
             "digest_agreed_index": replica.digest_agreed_index,
+            "batches_submitted": replica.batches_submitted,
+            "batches_applied": replica.batches_applied,
+            "batches_pending": replica.batches_pending,
+            "batches_dropped": replica.intake_dropped,
+            "batches_repeated": replica.duplicates_refused,
+            "bytes_applied": replica.bytes_applied,
+            "leader_changes": replica.leader_changes,
+            "role_changes": [
+                {"role": role, "cause": cause, "count": count}
+                for (role, cause), count in sorted(engine.role_changes.items())
+            ],
             "snapshot_running": replica.snapshot_running,
+            "snapshots_saved": replica.snapshots_saved,
+            "snapshots_installed": replica.snapshots_installed,
+            "snapshot_last_bytes": replica.snapshot_last_bytes,
+            "snapshot_threshold_bytes": replica.snapshot_threshold_bytes,
+            "log_bytes_since_snapshot": replica.log_bytes_since_snapshot,
             "ignored": dict(sorted(engine.ignored.items())),
+            "connections_closed": dict(sorted(self.service.closed.items())),
             **self.service.statistics()._asdict(),
         }
 

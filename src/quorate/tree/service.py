@@ -68,7 +68,7 @@ class ClientService(ClientDesk):
             connection = next(iter(due))
             if due[connection] > now_ms:
                 break
-            self._close(self._clients[connection])
+            self._close(self._clients[connection], "no handshake in time")
         self._keeper.listen(now_ms)
         for run in self._keeper.proposals(self.tree, now_ms):
             self._submit_run(run)
@@ -163,7 +163,7 @@ class ClientService(ClientDesk):
         tree.apply_frames(session_id, owner, frames, context.time_ms, out)
         self._figures.count_writes(len(out) - before, self.now_ms - since_ms)
         if kind is _CLOSE:
-            self._close(client)
+            self._close(client, "the client closed its session")
         elif client.pending or client.held:
             client.advance(self)
 
@@ -222,8 +222,8 @@ class ClientService(ClientDesk):
         if client is None or request is None:
             return
         assert request[1] is Piece.AUTH
-        if not added:  # the session moved or is over
-            self._close(client)
+        if not added:
+            self._close(client, "its session moved or expired")
             return
         self._reply(client, Xid.AUTH, ErrorCode.OK)
         client.advance(self)

@@ -28,6 +28,11 @@ class FakeTurn:
     install: SnapshotMeta | None = None
     may_wait_for_disk: bool = False
     announce_soon: bool = False
+    submitted: int = 0
+    results: list[tuple[int, Any]] = field(default_factory=list)
+    leadership: Any = None
+    role_changes: list[Any] = field(default_factory=list)
+    goodbyes: list[Any] = field(default_factory=list)
     configuration: Any = None
     membership: tuple[Any, ...] = ()
     again: bool = False

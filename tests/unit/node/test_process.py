@@ -1,7 +1,5 @@
 """Exit codes, log lines, and four-letter words as the process fills them."""
 
-import logging
-
 import pytest
 
 from quorate.errors import (
@@ -45,24 +43,6 @@ def test_every_error_of_the_tree_has_an_exit_code() -> None:
 
     for kind in all_kinds(QuorateError):
         assert process.exit_code(kind.__new__(kind)) != process.EXIT_CLEAN
-
-
-def test_log_lines_name_level_and_node(capsys: pytest.CaptureFixture[str]) -> None:
-    """One line per event, on standard error, readable without a manual."""
-    loggers = [logging.getLogger(name) for name in ("quorate", "asyncio")]
-    before = [(logger.handlers[:], logger.level, logger.propagate) for logger in loggers]
-    try:
-        process.configure_logging(SETTINGS)
-        logging.getLogger("quorate.peers").warning("linked to node %d", 3)
-        logging.getLogger("quorate.peers").debug("not shown")
-    finally:
-        for logger, (handlers, level, propagate) in zip(loggers, before, strict=True):
-            logger.handlers[:] = handlers
-            logger.setLevel(level)
-            logger.propagate = propagate
-    line = capsys.readouterr().err
-    assert line.endswith(" WARNING  node 2: linked to node 3\n")
-    assert line.count("\n") == 1
 
 
 def picture(**changes: object) -> dict[str, object]:

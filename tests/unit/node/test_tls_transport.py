@@ -263,7 +263,7 @@ def test_tls_on_a_plaintext_port_is_named_in_the_log(
 
     async def story() -> None:
         clients = ClientListener(FakeServer(), lambda: None, BOUNDS)
-        pages = AdminPages(dict, lambda: True)
+        pages = AdminPages(dict, str, str)
         async with listening(clients.connect) as port, listening(pages.connect) as admin_port:
             for door, target in (("--listen", port), ("--admin-listen", admin_port)):
                 knock = asyncio.ensure_future(attempt(target, context))

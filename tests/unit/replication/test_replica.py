@@ -368,6 +368,44 @@ def test_malformed_peer_message_is_a_remote_protocol_error(channel, payload):
     assert bench.replica.take().fatal is None
 
 
+def test_a_turn_names_the_newest_batch_once_and_results_name_it_again():
+    """A driver can time batches: submitted in one turn, in the results of another."""
+    bench = Bench(node_id=1)
+    bench.lead(1, established=True)
+    bench.replica.submit(b"one")
+    number = bench.replica.submit(b"two")
+    assert bench.replica.take().submitted == number == 2
+    assert bench.replica.take().submitted == 0
+    bench.commit_sub(b"one", node=1, number=1)
+    bench.commit_sub(b"two", node=1, number=2)
+    assert [number for number, _ in bench.replica.take().results] == [1, 2]
+
+
+def test_leaders_are_counted_when_they_change():
+    """The first one counts, nobody in between does not, nor does the same one again."""
+    bench = Bench(node_id=1)
+    for epoch, leader in ((1, 2), (1, 0), (2, 2), (2, 0), (3, 3), (4, 1), (4, 1)):
+        bench.lead(leader, epoch)
+    assert bench.replica.statistics().leader_changes == 3
+
+
+def test_what_was_applied_is_counted():
+    """Batches of all origins, without repeats; bytes of entries; snapshots taken."""
+    bench = Bench(node_id=1, snapshot_bytes_min=1)
+    bench.commit_sub(b"mine", node=1, number=bench.replica.submit(b"mine"))
+    bench.commit_sub(b"theirs", node=2, number=1)
+    bench.commit_sub(b"theirs", node=2, number=1)
+    job = bench.replica.take().save_snapshot
+    assert bench.replica.statistics().snapshot_running
+    size_bytes = sum(map(len, job.chunks))
+    bench.replica.snapshot_saved(job.meta, 77)  # compressed
+    statistics = bench.replica.statistics()
+    assert (statistics.batches_applied, statistics.duplicates_refused) == (2, 1)
+    assert statistics.bytes_applied > len(b"minetheirstheirs")
+    assert (statistics.snapshots_saved, statistics.snapshot_last_bytes) == (1, size_bytes)
+    assert statistics.snapshot_threshold_bytes >= 1
+
+
 def test_a_change_of_members_goes_to_the_engine_and_its_answers_come_back():
     """What is asked, by token; who belongs from now on, before anything is sent to them."""
     bench = Bench(node_id=1)

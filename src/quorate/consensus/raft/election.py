@@ -64,6 +64,8 @@ def on_election_timeout(state: RaftState) -> None:
     if state.promise.is_kept(state.now_ms):  # our own vote is promised like any other
         _arm_after_promise(state)
         return
+    if state.hurry == 0:
+        state.campaign_cause = "election timeout"
     start_pre_vote(state)
 
 
@@ -87,6 +89,8 @@ def _arm_after_promise(state: RaftState) -> None:
 def start_pre_vote(state: RaftState) -> None:
     """Ask whether an election could be won, without touching term or vote."""
     assert state.role is not Role.LEADER, "a leader does not campaign"
+    if state.role is Role.FOLLOWER:
+        state.note_role("candidate", state.campaign_cause)
     state.role = Role.PRE_CANDIDATE
     state.set_leader(NO_LEADER)
     state.votes.clear()
@@ -264,13 +268,14 @@ def on_leader_closed(state: RaftState) -> None:
     """The leader's connection was closed: its process is probably gone."""
     assert state.role is not Role.LEADER, "we are not following"
     state.is_leader_gone = True
-    _hurry(state)
+    _hurry(state, "connection of the leader closed")
 
 
-def _hurry(state: RaftState) -> None:
+def _hurry(state: RaftState, cause: str) -> None:
     """Begin a pre-vote within milliseconds, and repeat it early."""
     if may_campaign(state):
         state.hurry = HURRY_ROUNDS
+        state.campaign_cause = cause
         soon = state.promise.until_ms(state.now_ms) + state.draw(HINT_STAGGER_MS)
         state.election_deadline_ms = min(state.election_deadline_ms, soon)
 
@@ -285,7 +290,7 @@ def on_voter_opened(state: RaftState, peer: int) -> None:
         return
     if state.role is Role.FOLLOWER:
         if state.is_fresh and state.leader == NO_LEADER:
-            _hurry(state)
+            _hurry(state, "cold start")
     elif state.role is not Role.LEADER and peer not in state.votes:
         _ask(state, peer)
 
@@ -296,4 +301,6 @@ def on_timeout_now(state: RaftState, sender: int, message: TimeoutNow) -> None:
     if sender != state.leader or not may_campaign(state):
         state.ignore("order to campaign that does not fit")
         return
+    state.campaign_cause = "leadership handed over"
+    state.note_role("candidate", state.campaign_cause)
     campaign(state, forced=True)

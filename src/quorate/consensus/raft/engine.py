@@ -180,6 +180,8 @@ class RaftEngine:
                 for peer in state.peers
             ),
             ignored=dict(state.ignored),
+            role_changes=dict(state.role_changes),
+            commit_heard=_commit_heard(state),
             lease_until_ms=state.lease.until_ms,
             membership=membership.statistics(state),
         )
@@ -210,6 +212,12 @@ class RaftEngine:
 
 def _name(node_id: int) -> str:
     return f"n{node_id}" if node_id else "-"
+
+
+def _commit_heard(state: RaftState) -> int:
+    """How far the leader has committed, as its messages and its snapshot say."""
+    incoming = state.incoming.meta.index if state.incoming is not None else 0
+    return max(state.commit_index, state.leader_commit, incoming)
 
 
 def _role_name(state: RaftState) -> str:

@@ -42,6 +42,7 @@ def become_leader(state: RaftState) -> None:
     state.role = Role.LEADER
     state.set_leader(state.node_id)
     state.hurry = 0
+    state.note_role("leader", state.campaign_cause)
     now, node_id = state.now_ms, state.node_id
     following = state.log.last_index + 1
     state.hand_over.durable_mark = (state.durable_index, now)
@@ -103,7 +104,7 @@ def check_quorum(state: RaftState) -> None:
     heard_ms = state.quorum.committed(actives)
     if state.now_ms - heard_ms >= state.settings.election_timeout_ms:
         state.ignore("stepped down: no majority answers")
-        state.become_follower(state.term, NO_LEADER)
+        state.become_follower(state.term, NO_LEADER, "no majority answers")
 
 
 # ---- sending -----------------------------------------------------------------------------------

@@ -30,6 +30,7 @@ from quorate.consensus.engine import (
     Draw,
     Effects,
     Leadership,
+    RoleChange,
 )
 from quorate.consensus.entry import (
     Entry,
@@ -53,6 +54,19 @@ from quorate.errors import CorruptData, InvariantBroken
 
 if TYPE_CHECKING:
     from quorate.consensus.raft.repair import Repair
+_CAMPAIGN_CAUSES = (
+    *("cold start", "connection of the leader closed", "election timeout"),
+    "leadership handed over",
+)
+ROLE_CHANGES = (
+    *(("candidate", cause) for cause in _CAMPAIGN_CAUSES),
+    *(("leader", cause) for cause in _CAMPAIGN_CAUSES),
+    ("follower", "no majority answers"),
+    ("follower", "another node has a newer epoch"),
+    ("follower", "leadership handed over"),
+    ("follower", "removed from the cluster"),
+)
+"""Counted from 0: a counter that appears with its first event hides that event from a rate."""
 
 
 class Role(Enum):
@@ -106,6 +120,7 @@ class RaftState:
         self.is_stalled = False  # the last tick came after a long pause of this process
         self.out = Effects()
         self.ignored: dict[str, int] = {}
+        self.role_changes = dict.fromkeys(ROLE_CHANGES, 0)
 
         # Hard state: must be durable before it is revealed.
         self.term = 0
@@ -165,6 +180,7 @@ class RaftState:
         self.votes: dict[int, bool] = {}
         self.hurry = 0  # rounds left with short timeouts, after a hint that the leader is gone
         self.is_campaign_forced = False
+        self.campaign_cause = ""  # why this node asks for votes, in words
         self.election_timeout_ms = 0
         self.election_deadline_ms = 0
         promised_ms = self.settings.election_timeout_ms if self.settings.lease_reads else 0
@@ -287,6 +303,11 @@ class RaftState:
         """Count an event or message that has no effect; the reasons show up in statistics."""
         self.ignored[reason] = self.ignored.get(reason, 0) + 1
 
+    def note_role(self, role: str, cause: str) -> None:
+        """Count and tell why this node's part in leadership changed."""
+        self.role_changes[role, cause] = self.role_changes.get((role, cause), 0) + 1
+        self.out.role_changes.append(RoleChange(role, self.term, cause))
+
     # ---- messages ------------------------------------------------------------------------------
 
     def send(self, to: int, message: RaftMessage) -> None:
@@ -324,14 +345,18 @@ class RaftState:
         self.is_leader_gone = False
         self.fail_forwarded_reads()
 
-    def become_follower(self, term: int, leader: int) -> None:
+    def become_follower(
+        self, term: int, leader: int, cause: str = "another node has a newer epoch"
+    ) -> None:
         """Follow: because of a newer term, a live leader, or a lost majority.
 
         Keeps the election timer, which only a current leader, a granted vote or an own campaign
-        may reset; except for a deposed leader, which had none.
+        may reset; except for a deposed leader, which had none. ``cause`` says why a leader ceased.
         """
         assert term >= self.term, "terms never fall"
         was_leader = self.role is Role.LEADER
+        if was_leader and self.transfer_target and self.is_transfer_sent and term > self.term:
+            cause = "leadership handed over"
         if term > self.term:
             self.set_vote(term, 0)
             self.forget_leaders_word()
@@ -342,6 +367,7 @@ class RaftState:
         self.is_campaign_forced = False
         self.set_leader(leader)
         if was_leader:
+            self.note_role("follower", cause)
             self._drop_leadership()
 
     def forget_leaders_word(self) -> None:
@@ -519,6 +545,7 @@ class RaftState:
             or out.membership
             or out.install
             or out.persist
+            or out.role_changes
         )
 
     def announce(self) -> None:

@@ -125,7 +125,7 @@ def resign(state: RaftState) -> None:
     """The last messages of this leadership are written."""
     assert state.hand_over.is_resigned, "nobody resigned"
     state.ignore("stepped down: removed from the cluster")
-    state.become_follower(state.term, NO_LEADER)
+    state.become_follower(state.term, NO_LEADER, "removed from the cluster")
 
 
 # ---- by ourselves ------------------------------------------------------------------------------
