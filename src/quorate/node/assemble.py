@@ -10,6 +10,7 @@ import secrets
 
 from quorate.consensus.entry import Recovered
 from quorate.consensus.registry import EngineSettings
+from quorate.errors import CorruptData
 from quorate.node.beginning import Beginning
 from quorate.node.clock import Clock
 from quorate.node.read_ahead import read_ahead
@@ -60,7 +61,7 @@ def open_store(
     """
     identity = load_identity(disk)
     has_company = len(beginning.founders) != 1 or bool(identity and identity.peers)
-    return Store.open(
+    store, recovered = Store.open(
         disk,
         node_id=settings.node_id,
         cluster_id=beginning.cluster_id,
@@ -69,6 +70,17 @@ def open_store(
         may_repair=has_company,
         founding=beginning.founding,
     )
+    damage = recovered.damage
+    if damage is not None and not damage.is_hard_state_known:
+        # consensus/raft/repair.py could ask all voters; but which ones, after changes of members
+        # that are among what was lost, is not settled. So a person decides.
+        raise CorruptData(
+            "hard state",
+            0,
+            f"{damage.words}. Its last vote may be lost, too, so it must not come back under its "
+            "id: remove this node from the cluster and let it join as a new one",
+        )
+    return store, recovered
 
 
 def make_server(

@@ -322,8 +322,7 @@ DISK_RECOVERED = Event("disk_recovered", INFO, "the disk answers again", "after 
 DISK_DAMAGED = Event(
     "disk_damaged",
     WARNING,
-    "{damage}. What this node lost is brought back by the others; until then it does not "
-    "vote{voting}",
+    "{damage}. What this node lost is brought back by the others; until then it does not vote",
     "found at a start: part of the log or of the snapshot is gone",
 )
 DISK_ROTS = Event(

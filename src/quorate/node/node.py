@@ -328,12 +328,7 @@ class Node:
         words = ", ".join(f"{key} {value}" for key, value in in_force.items())
         events.SETTINGS_IN_FORCE.say(settings=words, in_force=in_force)
         if self._damage is not None:
-            events.DISK_DAMAGED.say(
-                damage=self._damage.words,
-                voting=""
-                if self._damage.is_hard_state_known
-                else ". Its last vote may be lost, too: every other voter must be asked first",
-            )
+            events.DISK_DAMAGED.say(damage=self._damage.words)
         self._manager.ready()
 
     # ---- what ends a node ----------------------------------------------------------------------
