@@ -15,13 +15,13 @@ import re
 import struct
 import zlib
 from array import array
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 from zlib import crc32
 
 from quorate.consensus.entry import SnapshotMeta
-from quorate.errors import CorruptData
+from quorate.errors import CorruptData, QuorateError
 from quorate.storage.disk import File
 
 BLOCK_BYTES_MIN = 64
@@ -164,25 +164,32 @@ class SnapshotFile:
             CorruptData: while iterating; what came before was right.
         """
         blocks = self.blocks(file)
-        return blocks if self.version == PLAIN else self._unfold(blocks)
-
-    def _unfold(self, blocks: Iterator[bytes]) -> Iterator[bytes]:
-        stream = zlib.decompressobj()
-        offset = 0
-        for block in blocks:
-            data = block
-            while data and not stream.eof:
-                try:
-                    yield stream.decompress(data, PIECE_BYTES_MAX)
-                except zlib.error as error:
-                    raise self._damaged(offset, f"not what was compressed: {error}") from error
-                data = stream.unconsumed_tail
-            offset += len(block)
-        if not stream.eof or stream.unused_data:
-            raise self._damaged(offset, "the compressed bytes end in the wrong place")
+        return blocks if self.version == PLAIN else unfold(blocks, self._damaged)
 
     def _damaged(self, offset: int, words: str) -> CorruptData:
         return CorruptData(snapshot_name(self.meta), self.start + offset, f"{words}; {ADVICE}")
+
+
+def unfold(stored: Iterable[bytes], damaged: Callable[[int, str], QuorateError]) -> Iterator[bytes]:
+    """What the state machine wrote, from a payload of version 2 in pieces of any size.
+
+    Args:
+        stored: the payload as it is stored.
+        damaged: makes the error to raise, from an offset into the payload and words.
+    """
+    stream = zlib.decompressobj()
+    offset = 0
+    for piece in stored:
+        data = piece
+        while data and not stream.eof:
+            try:
+                yield stream.decompress(data, PIECE_BYTES_MAX)
+            except zlib.error as error:
+                raise damaged(offset, f"not what was compressed: {error}") from error
+            data = stream.unconsumed_tail
+        offset += len(piece)
+    if not stream.eof or stream.unused_data:
+        raise damaged(offset, "the compressed bytes end in the wrong place")
 
 
 def read_snapshot_file(name: str, file: File, cluster_id: bytes) -> SnapshotFile:

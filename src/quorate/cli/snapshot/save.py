@@ -10,7 +10,6 @@ import http.client
 import json
 import os
 import time
-import zlib
 from collections.abc import Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -23,9 +22,9 @@ from quorate.consensus.entry import SnapshotMeta
 from quorate.errors import DidNotHappen, SettingsError, UsageError
 from quorate.node.units import Address, parse_address
 from quorate.storage.backup import BackupHead, write_backup
+from quorate.storage.snapshot_file import unfold
 
 _TIMEOUT_SECONDS = 30.0
-_UNFOLDED_BYTES_MAX = 1 << 20
 _POLL_SECONDS = 0.1
 _TRIES = 3
 
@@ -158,14 +157,11 @@ def _pieces(address: Address, meta: SnapshotMeta, size: int) -> Iterator[bytes]:
 
 def _unfold(pieces: Iterator[bytes]) -> Iterator[bytes]:
     """What the state machine wrote: a backup does not depend on how nodes store snapshots."""
-    stream = zlib.decompressobj()
-    for piece in pieces:
-        data = piece
-        while data and not stream.eof:
-            yield stream.decompress(data, _UNFOLDED_BYTES_MAX)
-            data = stream.unconsumed_tail
-    if not stream.eof:
-        raise DidNotHappen("the snapshot ended in the middle; nothing is saved")
+    return unfold(pieces, _ends_wrongly)
+
+
+def _ends_wrongly(offset: int, words: str) -> DidNotHappen:
+    return DidNotHappen(f"the snapshot is damaged at byte {offset}: {words}; nothing is saved")
 
 
 def _sync_directory(path: Path) -> None:
