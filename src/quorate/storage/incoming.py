@@ -10,7 +10,8 @@ whether all of them together are what the sender has is checked before the file 
 
 Invariants:
     * pieces are taken in order, without gaps
-    * what is kept at a restart belongs to the snapshot whose identity is in the list
+    * what is kept at a restart belongs to the snapshot whose identity is in the list, and is
+      written again: that a file can be read does not mean that its disk has it
     * a snapshot that does not fit its identity never gets a name
 """
 
@@ -89,7 +90,10 @@ class IncomingSnapshot:
         if file.read(0, len(head)) != head:
             file.close()
             return None
-        table = _good_blocks(file, identity, len(head), crc32(head), data[start:])
+        # The process before us may have died of a failed sync, after which the kernel still shows
+        # pages that it never wrote and never will. What is written again gets to the disk.
+        file.write(0, head)
+        table = _keep_good_blocks(file, identity, len(head), crc32(head), data[start:])
         self._identity, self._list_start, self._listed = identity_bytes, start, len(table)
         self._writer = PayloadWriter(
             self._shelf, meta, INCOMING_NAME, identity.version, block_bytes, (file, table)
@@ -233,10 +237,10 @@ def _parse_list(data: bytes) -> tuple[SnapshotMeta, bytes, int] | None:
     return meta, data[at:end], end + _CRC.size
 
 
-def _good_blocks(
+def _keep_good_blocks(
     file: File, identity: PayloadIdentity, start: int, seed: int, listed: bytes
 ) -> array[int]:
-    """The CRCs of the whole blocks at the beginning of the payload that fit the list."""
+    """Write the whole blocks at the beginning that fit the list again; returns their CRCs."""
     size = identity.block_bytes
     table: array[int] = array("I")
     for number in range(min(len(listed) // _CRC.size, identity.size_bytes // size)):
@@ -244,5 +248,6 @@ def _good_blocks(
         block = file.read(start + number * size, size)
         if len(block) < size or block_crc(number, block, seed) != expected:
             break
+        file.write(start + number * size, block)
         table.append(expected)
     return table

@@ -65,14 +65,15 @@ class PayloadWriter:
         block_bytes: int,
         found: tuple[File, array[int]] | None = None,
     ) -> None:
-        """Begin; or with ``found`` go on in this file, behind the blocks with these CRCs."""
+        """Begin; or with ``found`` go on in this file, behind the blocks with these CRCs, which
+        need not be synced.
+        """
         self.meta = meta
         self.version = version
         self.block_bytes = block_bytes
         self._shelf = shelf
         self._temporary = temporary
         self._buffer = bytearray()
-        self._unsynced = 0
         head = encode_head(shelf.cluster_id, meta, version, block_bytes)
         self.seed = crc32(head)
         self.start = len(head)
@@ -83,6 +84,7 @@ class PayloadWriter:
         else:
             self.file, self.table = found
         self.size_bytes = len(self.table) * block_bytes  # taken in, whole blocks or not
+        self._unsynced = self.size_bytes
 
     def write(self, data: bytes) -> bool:
         """Append; True when everything but an unfinished block was synced just now.

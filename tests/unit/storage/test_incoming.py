@@ -8,7 +8,7 @@ import zlib
 import pytest
 
 from quorate.consensus.entry import PartialSnapshot, Persist, SnapshotChunk, SnapshotMeta
-from quorate.errors import CorruptData
+from quorate.errors import CorruptData, DiskFailed
 from quorate.simulation.disk import VirtualDisk
 from quorate.storage.settings import StorageSettings
 from quorate.storage.store import Store
@@ -105,6 +105,26 @@ def test_ra_6_what_a_loss_of_power_leaves_is_used_only_as_far_as_it_is_whole(see
         assert kept <= have
         have = kept
     feed(store, source, have)
+    assert content(store) == STATE
+
+
+@pytest.mark.parametrize("end", range(2 * BLOCK, 6 * BLOCK, BLOCK))
+def test_ra_6_blocks_that_only_the_page_cache_has_are_written_again(end: int) -> None:
+    """A sync fails, the next process goes on, finishes, and the power goes: nothing is missing."""
+    disk, source = VirtualDisk(), sender()
+    store, _ = open_store(disk)
+    disk.fail_next_sync(lambda name: name == "incoming.tmp")
+    with pytest.raises(DiskFailed):
+        feed(store, source, 0, end)
+        feed(store, source, end, end + 3 * BLOCK)
+    disk.restart()
+    store, recovered = open_store(disk)
+    assert recovered.partial is not None
+    assert recovered.partial.size_bytes
+    feed(store, source, recovered.partial.size_bytes)
+    disk.crash(lambda n: 0)
+    store, recovered = open_store(disk)
+    assert recovered.snapshot == META
     assert content(store) == STATE
 
 

@@ -31,6 +31,7 @@ from quorate.simulation.world import Dice
 KEYS = "abcdefgh"
 CONFIGURATIONS_MAX = 300_000
 CHUNK = 7
+PIECES = 8
 FLOODS = (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 60)
 """How many commands at once; the last is many entries, so that a leader cut off has a long tail."""
 _SHAPES = {"write": 3, "cas": 4, "read": 2, "local": 2, "flood": 2}
@@ -65,9 +66,10 @@ class Cells:
         """Yield the state as of now in a few pieces."""
         lines = [f"{self._digest}", *(f"{key} {value}" for key, value in self.values.items())]
         lines += ["", *map(str, self.identities)]
+        chunk = max(CHUNK, len(lines) // PIECES)
         return (
-            "".join(f"{line}\n" for line in lines[at : at + CHUNK]).encode()
-            for at in range(0, len(lines), CHUNK)
+            "".join(f"{line}\n" for line in lines[at : at + chunk]).encode()
+            for at in range(0, len(lines), chunk)
         )
 
     def restore(self, chunks: Iterable[bytes]) -> None:
