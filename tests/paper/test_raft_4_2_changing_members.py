@@ -159,6 +159,17 @@ def test_4_2_1_removing_a_member_that_catches_up_takes_its_addition_back() -> No
     assert members(cluster, 3) == Configuration.of([1, 2, 3])
 
 
+def test_4_2_1_an_addition_is_taken_back_only_when_its_plan_is_committed() -> None:
+    """Taking it back is a step too, and each waits for the commit of the one before."""
+    cluster = elected()
+    cluster.drop_if = lambda letter: isinstance(letter.message, Append)
+    cluster.change(1, "add", add(4))
+    cluster.change(1, "too soon", remove(4))
+    assert cluster.outcome("too soon") is ChangeOutcome.REFUSED
+    assert "another change is under way" in cluster.answers["too soon"][0].reason
+    assert members(cluster, 1).is_planned
+
+
 def test_4_2_1_promotion_survives_a_change_of_leader() -> None:
     """The plan is in the log: the next leader brings it to its end."""
     cluster = elected()

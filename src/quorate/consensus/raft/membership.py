@@ -94,6 +94,8 @@ def _gives_up_plan(state: RaftState, change: steps.Change) -> bool:
     configuration = state.configuration
     if state.role is not Role.LEADER or not state.is_established or not configuration.is_planned:
         return False
+    if not is_committed(state):
+        return False  # it is the step under way, and steps come one at a time
     kept = {*configuration.voters, *configuration.learners}
     added = set(configuration.members) - kept
     only_removes = change == steps.Change(remove=change.remove)
