@@ -14,6 +14,7 @@ The branch answers the question that callers of a distributed system ask first: 
     ├── RemoteProtocolError        the other side broke the protocol; its connection is closed
     ├── StorageError               this node cannot trust or use its disk; it stops
     │   ├── DiskFailed             a write or fsync failed; what was in flight is unknown
+    │   │   └── DiskFull           there was no space for it; other files are as they were
     │   ├── CorruptData            a checksum is wrong where a torn write cannot explain it
     │   │   └── UnknownFormat      written by another version of quorate; not damaged
     │   └── WrongDirectory         foreign, copied or wiped data directory
@@ -90,6 +91,14 @@ class DiskFailed(StorageError):
     """A read, write or fsync failed. What was in flight may or may not be on disk.
 
     After a failed fsync the kernel may have dropped the pages, so it is never retried.
+    """
+
+
+class DiskFull(DiskFailed):
+    """There is no space, or no quota, left. The file may have been written in part.
+
+    Whoever can give that file up (a snapshot that is being written) may go on and try again later.
+    Of the log it is a failure like any other; so it asks for room first (``Store.has_room``).
     """
 
 

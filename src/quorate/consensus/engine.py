@@ -154,6 +154,16 @@ class ChangeMembership(NamedTuple):
     change: Change
 
 
+class DiskSpace(NamedTuple):
+    """This node's disk is full, or is not any more.
+
+    A full node keeps what it promised and goes on voting, but takes no batches: a leader hands over
+    to a member with space, or refuses proposals if there is none.
+    """
+
+    is_full: bool
+
+
 class SnapshotSaved(NamedTuple):
     """Our own snapshot at ``meta.index`` is durable; the log before it may be compacted."""
 
@@ -187,6 +197,7 @@ Event: TypeAlias = (
     | Announce
     | TransferLeadership
     | ChangeMembership
+    | DiskSpace
     | SnapshotSaved
     | SnapshotRead
 )

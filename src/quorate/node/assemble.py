@@ -66,7 +66,9 @@ def open_store(
         node_id=settings.node_id,
         cluster_id=beginning.cluster_id,
         new_directory_id=directory_id,
-        settings=StorageSettings(segment_bytes=settings.segment_bytes),
+        settings=StorageSettings(
+            segment_bytes=settings.segment_bytes, reserve_bytes=settings.disk_reserve_bytes
+        ),
         may_repair=has_company,
         founding=beginning.founding,
     )

@@ -10,6 +10,8 @@ A few bytes on an idle, quick disk, when all else waits for them anyway, skip bo
 
 Invariants:
     * steps are persisted in the order of submission
+    * steps for which there is no room wait, and all behind them, until there is: nothing of them is
+      written before
     * ``durable(n)`` is called on the loop, after the fsync that covers step n, in order
     * after a failure nothing is ever written again: the kernel may have dropped the pages that it
       could not write, so a second fsync would lie (Rebello et al., ATC 2020)
@@ -27,6 +29,9 @@ from quorate.consensus.entry import Persist
 
 NOW_BYTES_MAX = 1_024
 """The thread pays off for more than a few requests at once, or when the disk is not quick."""
+
+ROOM_SECONDS = 0.1
+"""Steps for which there is no room are tried again after this."""
 
 SLOW_SECONDS = 0.005
 SLOW_AVOID_SECONDS = 1.0
@@ -49,6 +54,10 @@ def _size(step: Persist) -> int:
     return size
 
 
+def _always(_steps: list[Persist]) -> bool:
+    return True
+
+
 class DiskThread:
     """Carries persistence steps to the disk, in batches.
 
@@ -57,6 +66,7 @@ class DiskThread:
         post: ``loop.call_soon_threadsafe``.
         durable: called on the loop with the sequence number up to which all is durable.
         failed: called on the loop, once, with what went wrong; the thread has ended.
+        has_room: whether the disk has space for these steps; ``Store.has_room``.
     """
 
     def __init__(
@@ -65,8 +75,11 @@ class DiskThread:
         post: Post,
         durable: Callable[[int], None],
         failed: Callable[[BaseException], None],
+        has_room: Callable[[list[Persist]], bool] = _always,
     ) -> None:
         self._persist = persist
+        self._has_room = has_room
+        self._is_stopping = threading.Event()
         self._post = post
         self._durable = durable
         self._failed = failed
@@ -102,6 +115,8 @@ class DiskThread:
         if now < self._slow_until_seconds or _size(steps[0]) > NOW_BYTES_MAX:
             return False
         try:
+            if not self._has_room(steps):
+                return False
             self._persist(steps)
         except BaseException as error:
             self._is_broken = True
@@ -115,7 +130,11 @@ class DiskThread:
         return True
 
     def stop(self, timeout_seconds: float) -> bool:
-        """Write what is queued, end the thread and wait for it; False when it did not end."""
+        """Write what is queued, end the thread and wait for it; False when it did not end.
+
+        What there is no room for is not written: it was promised to nobody.
+        """
+        self._is_stopping.set()
         self._queue.put(None)
         self._thread.join(timeout_seconds)
         return not self._thread.is_alive()
@@ -127,11 +146,20 @@ class DiskThread:
             if not steps:
                 continue
             try:
+                if not self._wait_for_room(steps):
+                    return
                 self._persist(steps)
             except BaseException as error:
                 self._post_safely(self._failed, error)
                 return
             self._post_safely(self._done, steps[-1].sequence)
+
+    def _wait_for_room(self, steps: list[Persist]) -> bool:
+        """Wait until these steps fit; False: they do not, and it is time to stop."""
+        while not self._has_room(steps):
+            if self._is_stopping.wait(ROOM_SECONDS):
+                return self._has_room(steps)
+        return True
 
     def _done(self, sequence: int) -> None:
         self._durable_sequence = sequence

@@ -319,6 +319,20 @@ DISK_STALLED = Event(
     "a write takes longer than slow_disk and is not done yet",
 )
 DISK_RECOVERED = Event("disk_recovered", INFO, "the disk answers again", "after disk_stalled")
+DISK_FULL = Event(
+    "disk_full",
+    ERROR,
+    "the disk is full: {free_bytes} bytes are free, {reserve_bytes} are kept for votes. Clients' "
+    "writes are refused here and leadership goes to a node with space; make room, and this node "
+    "goes on by itself",
+    "less space is left than disk_reserve",
+)
+DISK_HAS_SPACE = Event(
+    "disk_has_space",
+    WARNING,
+    "the disk has space again, {free_bytes} bytes: writes are taken",
+    "after disk_full",
+)
 DISK_DAMAGED = Event(
     "disk_damaged",
     WARNING,
@@ -351,6 +365,12 @@ SNAPSHOT_TAKEN = Event(
     INFO,
     "snapshot at index {index}: {size_bytes} bytes in {milliseconds} ms",
     "the state is durable; the log before it may go",
+)
+SNAPSHOT_GIVEN_UP = Event(
+    "snapshot_given_up",
+    WARNING,
+    "snapshot at index {index} was given up and is tried again later: {reason}",
+    "there is too little space for it; the log before it stays",
 )
 SNAPSHOT_INSTALLED = Event(
     "snapshot_installed",

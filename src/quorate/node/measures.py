@@ -65,6 +65,7 @@ class Measures:
         gc_pause: one collection of garbage, in which the process stands still.
         turns: turns of the driver; a process that takes none makes no progress.
         disk_stalls: writes that took longer than ``slow_disk``.
+        snapshots_given_up: snapshots of our own for which there was no space.
     """
 
     disk_write: Histogram = field(default_factory=Histogram)
@@ -75,6 +76,7 @@ class Measures:
     gc_pause: Histogram = field(default_factory=Histogram)
     turns: int = 0
     disk_stalls: int = 0
+    snapshots_given_up: int = 0
 
 
 class BatchTimer:

@@ -48,6 +48,7 @@ from quorate.node.service_manager import ServiceManager
 from quorate.node.settings import NodeSettings, describe
 from quorate.node.snapshot_pages import SnapshotPages
 from quorate.node.snapshot_thread import SnapshotThread
+from quorate.node.space_watch import SpaceWatch
 from quorate.node.tell import Teller
 from quorate.node.units import Address
 from quorate.node.watch import Watch
@@ -122,7 +123,12 @@ class Node:
         post = self._loop.call_soon_threadsafe
         self._damage = recovered.damage
         self._disk_watch = DiskWatch(self._persist, measures, settings.slow_disk_ms)
-        self._disk = DiskThread(self._disk_watch.persist, post, self._durable, self._disk_failed)
+        self._disk = DiskThread(
+            self._disk_watch.persist, post, self._durable, self._disk_failed, store.has_room
+        )
+        self._space = SpaceWatch(
+            store.free_bytes, settings.disk_reserve_bytes, self._space_changed, self._disk_failed
+        )
         self._snapshots = SnapshotThread(
             store, post, server, driver.wake, self._disk_failed, self._loop.call_later, measures
         )
@@ -178,6 +184,7 @@ class Node:
             health=self._server.health,
             measures=self._measures,
             disk=self._disk_watch,
+            space=self._space,
             manager=self._manager,
             log=self._log,
             late_ms=self._settings.election_timeout_ms // 2,
@@ -384,6 +391,10 @@ class Node:
     def _durable(self, sequence: int) -> None:
         self._server.persisted(sequence)
         self._driver.wake_if_due()
+
+    def _space_changed(self, is_full: bool) -> None:
+        self._server.disk_space(is_full=is_full)
+        self._driver.wake()
 
     def _disk_failed(self, error: BaseException) -> None:
         self._driver.stop()

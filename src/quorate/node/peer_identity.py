@@ -21,7 +21,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from quorate.errors import RemoteProtocolError, WrongDirectory
+from quorate.errors import DiskFull, RemoteProtocolError, WrongDirectory
 from quorate.protocol.peer import Hello, common_version
 
 CONTROL_CHANNEL = 255
@@ -128,6 +128,9 @@ class PeerChecks:
             self._check_directory(hello.node_id, directory_id)
         except WrongDirectory as error:
             return Refusal(str(error), is_final=True)
+        except DiskFull as error:
+            words = f"node {self.own.node_id} cannot remember whose directory this is now: {error}"
+            return Refusal(words, is_final=False)
         return None
 
     def _judge_start(self, hello: Hello, linked: Hello | None) -> Refusal | None:

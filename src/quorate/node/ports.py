@@ -181,6 +181,12 @@ class Server(Protocol):
     def snapshot_saved(self, meta: SnapshotMeta, size_bytes: int) -> None:
         """The snapshot asked for is durable."""
 
+    def snapshot_failed(self) -> None:
+        """The snapshot asked for was given up: it does not fit on the disk."""
+
+    def disk_space(self, *, is_full: bool) -> None:
+        """The disk is full, or is not any more."""
+
     def snapshot_read(self, answer: SnapshotRead, /) -> None:
         """Answer to ``read_snapshot``."""
 

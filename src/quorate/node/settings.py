@@ -214,6 +214,14 @@ SETTINGS: tuple[Setting, ...] = (
         "Size of one file of the write-ahead log.",
     ),
     Setting(
+        "disk_reserve",
+        "disk_reserve_bytes",
+        parse_size_bytes,
+        "64MiB",
+        "SIZE",
+        "With less space than this left on the disk, clients' writes are refused.",
+    ),
+    Setting(
         "scrub_every",
         "scrub_every_ms",
         parse_duration_ms,
@@ -324,6 +332,7 @@ class NodeSettings:
     snapshot_every_bytes: int
     snapshot_bytes_per_second: int
     segment_bytes: int
+    disk_reserve_bytes: int
     scrub_every_ms: int
     request_bytes_max: int
     connections_max: int

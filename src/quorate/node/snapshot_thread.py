@@ -15,7 +15,8 @@ short a piece takes longer, and so the snapshot gives way.
 Invariants:
     * at most one own snapshot is under way, and at most two pieces of it are in memory
     * the iterator of a state machine is only ever advanced on the loop
-    * a failed write is reported like one of the log: the node stops
+    * a failed write is reported like one of the log: the node stops; but a snapshot for which there
+      is no space is given up
 """
 
 from __future__ import annotations
@@ -27,8 +28,9 @@ from time import monotonic
 from typing import Any, Protocol
 
 from quorate.consensus.engine import ReadSnapshot, SnapshotRead
+from quorate.errors import DiskFull
 from quorate.node.disk_thread import Post
-from quorate.node.events import SNAPSHOT_BEGUN, SNAPSHOT_TAKEN
+from quorate.node.events import SNAPSHOT_BEGUN, SNAPSHOT_GIVEN_UP, SNAPSHOT_TAKEN
 from quorate.node.measures import Measures
 from quorate.node.ports import Server, SnapshotJob, SnapshotWriter, Store
 
@@ -171,6 +173,15 @@ class SnapshotThread:
             self._server.snapshot_saved(job.meta, size_bytes)
             self._wake()
 
+    def _does_not_fit(self, job: SnapshotJob, error: DiskFull) -> None:
+        if self._job is not job:
+            return  # given up meanwhile
+        self.cancel()
+        self._measures.snapshots_given_up += 1
+        SNAPSHOT_GIVEN_UP.say(index=job.meta.index, reason=error)
+        self._server.snapshot_failed()
+        self._wake()
+
     def _was_read(self, answer: SnapshotRead) -> None:
         self._server.snapshot_read(answer)
         self._wake()
@@ -191,17 +202,27 @@ class SnapshotThread:
 
     def _begin(self, job: SnapshotJob) -> None:
         assert self._writer is None
-        self._writer = self._store.begin_snapshot(job.meta)
-        self._post_safely(self._written, job)
+        try:
+            self._writer = self._store.begin_snapshot(job.meta)
+        except DiskFull as error:
+            self._post_safely(self._does_not_fit, job, error)
+        else:
+            self._post_safely(self._written, job)
 
     def _write(self, job: SnapshotJob, pieces: list[bytes], is_last: bool) -> None:
         writer = self._writer
         if writer is None:
             return  # given up meanwhile
-        writer.write(b"".join(pieces))
+        try:
+            writer.write(b"".join(pieces))
+            size_bytes = writer.finish() if is_last else 0
+        except DiskFull as error:
+            self._abandon()
+            self._post_safely(self._does_not_fit, job, error)
+            return
         if is_last:
             self._writer = None
-            self._post_safely(self._report, job, writer.finish())
+            self._post_safely(self._report, job, size_bytes)
         else:
             self._post_safely(self._written, job)
 

@@ -24,6 +24,7 @@ from quorate.node.events import LOOP_BLOCKED
 from quorate.node.measures import Measures
 from quorate.node.member_watch import MemberWatch
 from quorate.node.service_manager import ServiceManager
+from quorate.node.space_watch import SpaceWatch
 
 LOOK_SECONDS = 0.1
 LOOKS_PER_THOROUGH = 10
@@ -36,6 +37,7 @@ class Watch:
         health: the server's picture of leadership and members.
         measures: turns are read, pauses of garbage collection are counted.
         disk: looked at for a write that hangs.
+        space: looked at for the space that is left.
         manager: told how the node is.
         log: told the time, so that it can say what it left out; None in tests.
         late_ms: a loop that comes later than this is an event.
@@ -47,6 +49,7 @@ class Watch:
         health: Callable[[], dict[str, Any]],
         measures: Measures,
         disk: DiskWatch,
+        space: SpaceWatch,
         manager: ServiceManager,
         log: EventHandler | None,
         late_ms: int,
@@ -54,6 +57,7 @@ class Watch:
         self._health = health
         self._measures = measures
         self._disk = disk
+        self._space = space
         self._manager = manager
         self._log = log
         self._late_seconds = late_ms / 1000
@@ -89,6 +93,7 @@ class Watch:
         self._due_seconds = now + LOOK_SECONDS
         self._timer = self._loop.call_later(LOOK_SECONDS, self._look)
         self._disk.look()
+        self._space.look()
         self._report_alive(now)
         self._looks += 1
         if self._looks % LOOKS_PER_THOROUGH == 1:
@@ -121,6 +126,8 @@ def describe(health: dict[str, Any]) -> str:
     """One line for people: what this node is, and how safe the cluster is."""
     if not health["serving"]:
         return f"does not serve: {health['why_not_serving']}"
+    if health["disk_full"]:
+        return "serves reads and refuses writes: the disk is full"
     if health["failures_tolerated"] is None:
         return f"follows node {health['leader']} in epoch {health['epoch']}"
     return (

@@ -81,6 +81,7 @@ class ServiceStatistics(NamedTuple):
     latency_count: int = 0
     expired: int = 0
     protocol_errors: int = 0
+    writes_refused: int = 0  # because the disk is full
     zxid: int = 0
     clients: tuple[str, ...] = ()
 

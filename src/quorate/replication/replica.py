@@ -37,6 +37,7 @@ from quorate.consensus.engine import (
     Announce,
     ChangeMembership,
     Clock,
+    DiskSpace,
     Effects,
     Engine,
     Leadership,
@@ -134,6 +135,8 @@ class Replica:
         self._is_awaited = False  # another node's clients wait for what was just committed
         self._stepped_again = False  # the engine got events while its effects were carried out
         self._fatal: str | None = None
+        self._is_disk_full = False
+        self._snapshot_not_before_ms = 0  # the last one did not fit
         self._is_witness = False  # this state is empty: it was withheld
         self._new_turn = new_turn
         self._out = new_turn()
@@ -167,10 +170,7 @@ class Replica:
         self.engine.step(Clock(now_ms))
 
     def submit(self, payload: bytes) -> int:
-        """Submit a batch of this node's clients; its number will show up in ``Turn.results``.
-
-        Whether it happened is known only then; a crash of this process before leaves it open.
-        """
+        """Submit a batch of clients; ``Turn.results`` tells by its number what became of it."""
         if not len(self._outbox):
             self._progress_ms = self._now_ms
         self._out.submitted = self._outbox.submit(payload)
@@ -228,6 +228,13 @@ class Replica:
         """Ask the engine to hand leadership over (to the best voter by default)."""
         self.engine.step(TransferLeadership(to))
 
+    def disk_space(self, *, is_full: bool) -> None:
+        """The disk is full, or is not any more: then nothing is proposed here, and no snapshot."""
+        if self._is_disk_full is not is_full:
+            self._is_disk_full = is_full
+            self._snapshot_not_before_ms = 0
+            self.engine.step(DiskSpace(is_full))
+
     def ask_for_snapshot(self) -> int:
         """Take a snapshot soon; returns the index that it will have at least."""
         if self.applied_index:
@@ -247,6 +254,11 @@ class Replica:
         self._figures.snapshots_saved += 1
         self._snapshots.end()
         self.engine.step(SnapshotSaved(meta, size_bytes))
+
+    def snapshot_failed(self) -> None:
+        """The running SnapshotJob was given up: there is too little space. Tried again later."""
+        self._snapshots.put_off()
+        self._snapshot_not_before_ms = self._now_ms + self.settings.snapshot_retry_ms
 
     def snapshot_read(self, answer: SnapshotRead) -> None:
         """Answer of storage to a ``Turn.read_snapshot``."""
@@ -366,7 +378,7 @@ class Replica:
         turn.sends.append((leader, Channel.FORWARD, b"".join(group)))
 
     def _may_propose(self) -> bool:
-        if not self.leadership.established:
+        if not self.leadership.established or self._is_disk_full:
             return False
         return self._durable == self._issued or self._entries_in_flight == 0
 
@@ -556,7 +568,8 @@ class Replica:
     # ---- snapshots -----------------------------------------------------------------------------
 
     def _maybe_snapshot(self, turn: Turn) -> None:
-        if self._installing is not None or not self._snapshots.is_due():
+        is_held_up = self._is_disk_full or self._now_ms < self._snapshot_not_before_ms
+        if self._installing is not None or is_held_up or not self._snapshots.is_due():
             return
         meta = self.engine.snapshot_meta(self.applied_index)
         if not Configuration.decode(meta.configuration).members:

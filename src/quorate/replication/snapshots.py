@@ -38,6 +38,7 @@ class SnapshotPolicy:
     """
 
     __slots__ = (
+        "_bytes_before",
         "_bytes_min",
         "_factor",
         "_is_asked",
@@ -57,6 +58,7 @@ class SnapshotPolicy:
         self._running: object | None = None
         self._size_bytes = 0  # of the one under way
         self._is_asked = False
+        self._bytes_before = 0  # of the log, that the one under way makes unneeded
         self.bytes_since_last = 0
         self.last_size_bytes = 0
 
@@ -95,13 +97,18 @@ class SnapshotPolicy:
         ticket = self._running = object()
         self._round += 1
         self._is_asked = False
-        self.bytes_since_last = 0
+        self._bytes_before, self.bytes_since_last = self.bytes_since_last, 0
         return self._pieces(ticket, header, body)
 
     def end(self) -> None:
         """Record that the running snapshot is durable."""
         self._running = None
         self.last_size_bytes = self._size_bytes
+
+    def put_off(self) -> None:
+        """Record that the running snapshot came to nothing: it is still due."""
+        self._running = None
+        self.bytes_since_last += self._bytes_before
 
     def loading(self, pieces: Iterable[bytes]) -> Iterator[bytes]:
         """Pass the pieces of a snapshot on that is being loaded, and measure it."""

@@ -109,6 +109,7 @@ class ReplicaSettings:
             so that nodes do not all do it at one time. A restart loads the state
             and replays the log, of which a byte takes two to three times as long. Large: restarts
             take long, and the log in memory is large. Small: snapshots all the time.
+        snapshot_retry_ms: a snapshot that did not fit on the disk is tried again after this.
     """
 
     entry_bytes_max: int = 1 << 20
@@ -118,6 +119,7 @@ class ReplicaSettings:
     digest_interval: int = 256
     snapshot_bytes_min: int = 8 << 20
     snapshot_factor: float = 0.4
+    snapshot_retry_ms: int = 30_000
 
     def __post_init__(self) -> None:
         if self.intake_bytes_max < self.entry_bytes_max:

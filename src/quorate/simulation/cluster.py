@@ -356,8 +356,7 @@ class VirtualCluster:
         self.hosts[node].disk.fail_reads()
 
     def fill(self, node: int) -> None:
-        """The disk is nearly full."""
-        self.hosts[node].may_stop = True
+        """The disk is nearly full: the node goes on, and takes no writes."""
         self.hosts[node].disk.fill(FILLED_SLACK_BYTES)
 
     def heal_disk(self, node: int) -> None:

@@ -36,6 +36,7 @@ Operations: ``create open read write sync truncate rename remove sync_directory`
 """
 
 _READING = frozenset({"open", "read"})
+_ENDLESS_BYTES = 1 << 60
 
 
 class DiskCounts(NamedTuple):
@@ -193,6 +194,11 @@ class VirtualDisk:
         self._faults.check_sync("")
         self._durable_names = dict(self._names)
         self._pending.clear()
+
+    def free_bytes(self) -> int:
+        """How much more fits."""
+        room = self._faults.room(self._names.values())
+        return _ENDLESS_BYTES if room is None else room
 
     # ---- what only a simulated disk can do -----------------------------------------------------
 

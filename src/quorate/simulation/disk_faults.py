@@ -20,7 +20,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple, TypeAlias
 
-from quorate.errors import DiskFailed
+from quorate.errors import DiskFailed, DiskFull
 from quorate.simulation.inode import Draw, Inode, Span, Write
 
 Where: TypeAlias = str | Callable[[str], bool]
@@ -140,10 +140,10 @@ class DiskFaults:
             return None
         return max(0, self.capacity_bytes - sum(len(inode.current) for inode in inodes))
 
-    def no_space(self, operation: str, name: str) -> DiskFailed:
+    def no_space(self, operation: str, name: str) -> DiskFull:
         """The error of a full disk."""
         self._count("no_space")
-        return DiskFailed(f"cannot {operation} {name}: No space left on device (ENOSPC)")
+        return DiskFull(f"cannot {operation} {name}: No space left on device (ENOSPC)")
 
     def judge_power_loss(self, names: Mapping[str, Inode]) -> None:
         """After a power failure: was the newest write to the log that is left a lie?"""

@@ -26,7 +26,13 @@ from quorate.consensus.change import Change
 from quorate.consensus.engine import Engine, ReadSnapshot, SnapshotRead
 from quorate.consensus.entry import Damage, Persist, Recovered, SnapshotMeta
 from quorate.consensus.registry import create_engine
-from quorate.errors import DiskFailed, RemoteProtocolError, StorageError, WrongDirectory
+from quorate.errors import (
+    DiskFailed,
+    DiskFull,
+    RemoteProtocolError,
+    StorageError,
+    WrongDirectory,
+)
 from quorate.replication.turn import Channel, SnapshotJob, Turn
 from quorate.simulation.ambush import FORWARDS
 from quorate.simulation.clocks import DiskTiming, VirtualClock
@@ -35,9 +41,13 @@ from quorate.simulation.judges.court import Court
 from quorate.simulation.world import World
 from quorate.storage.repair import MARKER_NAME
 from quorate.storage.settings import StorageSettings
+from quorate.storage.space import SpaceGauge
 from quorate.storage.store import Store
 
 ANNOUNCE_US = 1_000
+ROOM_US = 100_000
+"""Steps for which there is no space are tried again after this."""
+
 BACKLOG_MAX = 20_000
 SMALL_STORAGE = StorageSettings(
     segment_bytes=8_192,
@@ -45,6 +55,7 @@ SMALL_STORAGE = StorageSettings(
     spare_segments_max=1,
     snapshot_sync_bytes=300,
     snapshot_block_bytes=64,
+    reserve_bytes=8_192,
 )
 """Small enough that segments rotate and are recycled many times in a short run."""
 
@@ -71,6 +82,10 @@ class Core(Protocol):
     def change_membership(self, token: Hashable, change: Change) -> None: ...
 
     def transfer_leadership(self, to: int = 0) -> None: ...
+
+    def disk_space(self, *, is_full: bool) -> None: ...
+
+    def snapshot_failed(self) -> None: ...
 
     def snapshot_saved(self, meta: SnapshotMeta, size_bytes: int) -> None: ...
 
@@ -110,6 +125,7 @@ class Host:
         is_harmed: its disk was damaged on purpose: it may stop, and may refuse to start.
         damage: what it said at its last start about what it had lost.
         may_stop: its disk was made to fail on purpose: it may stop, and starts again.
+        gauge: whether its disk counts as full.
         retired: why it will not start again, or None.
         stopped: why it stopped itself the last time, or None.
         timing: how long its disk takes.
@@ -144,6 +160,7 @@ class Host:
         self.timing = DiskTiming(world, settings.disk_us)
         self._world = world
         self._court = court
+        self.gauge = SpaceGauge(settings.storage.reserve_bytes)
         self._settings = settings
         self._build = build
         self._wrap_engine = wrap_engine
@@ -167,6 +184,7 @@ class Host:
         self.life += 1
         self._queue, self._disk_busy, self._job = [], False, None
         self._backlog, self.paused = [], False
+        self.gauge = SpaceGauge(self._settings.storage.reserve_bytes)
         if power_lost_after is not None:
             self.disk.fail_after(power_lost_after)
         try:
@@ -176,7 +194,7 @@ class Host:
             if self.disk.is_dead:
                 self.disk.crash(self.dice.draw)
             elif isinstance(error, DiskFailed):
-                self._stop(str(error))
+                self._stop(str(error), is_excused=isinstance(error, DiskFull))
             else:
                 self.retire(str(error))
             return False
@@ -234,10 +252,10 @@ class Host:
             with suppress(DiskFailed):  # the power went in the middle of these operations
                 self._store.persist(self._queue)
 
-    def _stop(self, reason: str) -> None:
-        """The node gives up by itself: its disk failed."""
+    def _stop(self, reason: str, *, is_excused: bool = False) -> None:
+        """The node gives up by itself: its disk failed. A full one is an excuse at a start only."""
         self._court.conduct.nodes_stop_only_for_a_fault(
-            self.node_id, reason, self.is_harmed or self.may_stop
+            self.node_id, reason, self.is_harmed or self.may_stop or is_excused
         )
         self.stopped = reason
         self.disk.restart()
@@ -281,9 +299,18 @@ class Host:
         Raises:
             WrongDirectory: the peer lost the disk that this host knew.
         """
+        return self._guarded(partial(self._check_peer, node_id, directory_id))
+
+    def _check_peer(self, node_id: int, directory_id: bytes) -> None:
         assert self._store is not None
-        check = partial(self._store.check_peer, node_id, directory_id)
-        return self._guarded(check)
+        try:
+            self._store.check_peer(node_id, directory_id)
+        except DiskFull:  # not remembered yet
+            self._soon(ROOM_US, partial(self._check_peer_again, node_id, directory_id))
+
+    def _check_peer_again(self, node_id: int, directory_id: bytes) -> None:
+        with suppress(WrongDirectory):
+            self.check_peer(node_id, directory_id)
 
     # ---- standing still ------------------------------------------------------------------------
 
@@ -360,6 +387,8 @@ class Host:
     def _tick_once(self) -> None:
         core = self.core
         if core is not None:
+            if not self.disk.is_dead and self.gauge.look(self.disk.free_bytes()):
+                core.disk_space(is_full=self.gauge.is_full)
             core.tick(self.clock.now_ms(), self.clock.wall_ms())
             if not core.is_quiet():
                 self.drive()
@@ -407,7 +436,8 @@ class Host:
         ):
             return False
         if turn.save_snapshot is not None:
-            self._guarded(partial(self._start_snapshot, turn.save_snapshot))
+            job = turn.save_snapshot
+            self._guarded(partial(self._use_space, job, partial(self._start_snapshot, job)))
         for request in turn.read_snapshot:
             self._soon(self.timing.next_us(), partial(self._read_snapshot, request))
         return turn.again or turn.install is not None
@@ -449,6 +479,9 @@ class Host:
 
     def _disk_done(self) -> None:
         assert self._store is not None
+        if not self._store.has_room(self._queue):
+            self._soon(ROOM_US, self._disk_done)
+            return
         steps, self._queue = self._queue, []
         if not self._guarded(partial(self._store.persist, steps)):
             return
@@ -466,6 +499,17 @@ class Host:
         self._job = job
         self._write_piece(job, self._store.begin_snapshot(job.meta), iter(job.chunks))
 
+    def _use_space(self, job: SnapshotJob, action: Callable[[], None]) -> None:
+        """Do something for this snapshot; without space for it, give it up."""
+        try:
+            action()
+        except DiskFull:
+            assert self._store is not None
+            self._store.abandon_snapshot()
+            if self._job is job:
+                self._job = None
+                self.core.snapshot_failed()
+
     def _write_piece(self, job: SnapshotJob, writer: Any, chunks: Iterator[bytes]) -> None:
         if self._job is not job:
             writer.abandon()
@@ -474,10 +518,12 @@ class Host:
         if piece is not None:
             writer.write(piece)
             step = partial(self._write_piece, job, writer, chunks)
-            self._soon(self.timing.next_us(), partial(self._guard, step))
+            guarded = partial(self._guard, partial(self._use_space, job, step))
+            self._soon(self.timing.next_us(), guarded)
             return
+        size_bytes = writer.finish()
         self._job = None
-        self.core.snapshot_saved(job.meta, writer.finish())
+        self.core.snapshot_saved(job.meta, size_bytes)
         self.drive()
 
     def _read_snapshot(self, request: ReadSnapshot) -> None:

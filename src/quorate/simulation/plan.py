@@ -222,10 +222,23 @@ def _transfer(draft: Draft, at_us: int) -> None:
 
 def _failing_disk(draft: Draft, at_us: int) -> None:
     node = draft.node()
-    draft.add(at_us, draft.dice.pick(("fail-sync", "fail-reads", "fill")), node)
+    fault = draft.dice.pick(("fail-sync", "fail-reads", "fill"))
+    if fault == "fill":
+        _full_disks(draft, at_us)
+        return
+    draft.add(at_us, fault, node)
     back_us = at_us + draft.span(100 * MS, 4 * SECOND)
     draft.add(back_us, "heal-disk", node)
     draft.add(back_us + draft.span(MS, 500 * MS), "restart", node)
+
+
+def _full_disks(draft: Draft, at_us: int) -> None:
+    """One disk is full, or several: what fills the one often fills all. Space comes back later."""
+    dice = draft.dice
+    for node in dice.some(draft.nodes, 1 + dice.draw(len(draft.nodes))):
+        full_us = at_us + draft.span(MS, SECOND)
+        draft.add(full_us, "fill", node)
+        draft.add(full_us + draft.span(200 * MS, 12 * SECOND), "heal-disk", node)
 
 
 def _slow_disk(draft: Draft, at_us: int) -> None:

@@ -490,6 +490,10 @@ class SimulatedSession:
         if request.original is not None:
             self._finish()
             return
+        if request.serial and reply.error == ErrorCode.THROTTLED_OP:
+            self._retries.append(request)  # this copy was not done: ask again, elsewhere
+            self._go_to(self._next_node())
+            return
         if request.serial:
             self._answered = request
         request.returned_us = self._world.now_us

@@ -8,7 +8,8 @@ Invariants that callers rely on, and nothing more:
     * ``write`` may be lost, wholly or in part, until ``File.sync`` returned; ``write_through``
       until it returned itself
     * a created, renamed or removed name may be lost until ``sync_directory`` returned
-    * any call may raise DiskFailed; after that the node must not use the directory again
+    * any call may raise DiskFailed; after that the node must not use the directory again, unless it
+      was DiskFull and the file in question can be given up
 """
 
 from __future__ import annotations
@@ -61,3 +62,6 @@ class Disk(Protocol):
 
     def sync_directory(self) -> None:
         """Make creations, renames and removals durable."""
+
+    def free_bytes(self) -> int:
+        """How many bytes more could be written now; others may use them before we do."""

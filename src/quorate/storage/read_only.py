@@ -102,6 +102,10 @@ class ReadOnlyDisk:
         """Refuse."""
         raise AssertionError("a directory that is only looked at")
 
+    def free_bytes(self) -> int:
+        """Refuse."""
+        raise AssertionError("a directory that is only looked at")
+
 
 def _refuse_if_used(path: Path) -> None:
     """A running node's files change while they are read: nothing found would mean anything."""

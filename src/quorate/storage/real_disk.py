@@ -22,7 +22,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from quorate.errors import DiskFailed, WrongDirectory
+from quorate.errors import DiskFailed, DiskFull, WrongDirectory
 
 LOCK_NAME = "LOCK"
 NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -47,7 +47,8 @@ def _failing(operation: str, name: str) -> Iterator[None]:
 def _failure(operation: str, name: str, error: OSError) -> DiskFailed:
     code = errno.errorcode.get(error.errno or 0, "?")
     reason = error.strerror or str(error)
-    return DiskFailed(f"cannot {operation} {name}: {reason} ({code})")
+    kind = DiskFull if error.errno in (errno.ENOSPC, errno.EDQUOT) else DiskFailed
+    return kind(f"cannot {operation} {name}: {reason} ({code})")
 
 
 class RealFile:
@@ -212,6 +213,12 @@ class RealDisk:
         """Make creations, renames and removals durable (``fsync`` of the directory)."""
         with _failing("sync directory", str(self.path)):
             os.fsync(self._directory)
+
+    def free_bytes(self) -> int:
+        """What the file system has left for us; a quota is not in it."""
+        with _failing("stat", str(self.path)):
+            found = os.fstatvfs(self._directory)
+        return found.f_bavail * found.f_frsize
 
     def close(self) -> None:
         """Give the directory up to the next process; closing twice is harmless."""

@@ -30,6 +30,8 @@ class StorageSettings:
             each MiB, on a thread of its own, and makes a third of a typical tree of it; higher
             levels take twice as long for 3 % less (a million znodes of 128 bytes, half of each
             random).
+        reserve_bytes: with less space than this left, the node takes no writes (``space.py``). Too
+            small: what other programs write in a moment fills the disk before we look again.
     """
 
     segment_bytes: int = 64 << 20
@@ -39,6 +41,7 @@ class StorageSettings:
     snapshot_sync_bytes: int = 4 << 20
     snapshot_block_bytes: int = 256 << 10
     snapshot_compression: int = 1
+    reserve_bytes: int = 64 << 20
 
     def __post_init__(self) -> None:
         if self.segment_bytes < 512:
@@ -55,3 +58,5 @@ class StorageSettings:
             raise SettingsError("snapshot_block_bytes must be from 64 to 16 MiB")
         if not 0 <= self.snapshot_compression <= 9:
             raise SettingsError("snapshot_compression is zlib's level, from 0 (off) to 9")
+        if self.reserve_bytes < 0:
+            raise SettingsError(f"reserve_bytes {self.reserve_bytes} is negative")

@@ -21,7 +21,7 @@ from typing import NamedTuple
 from zlib import crc32
 
 from quorate.consensus.entry import SnapshotMeta
-from quorate.errors import CorruptData, StorageError
+from quorate.errors import CorruptData, DiskFull, StorageError
 from quorate.storage.disk import Disk, File
 from quorate.storage.settings import StorageSettings
 from quorate.storage.snapshot_file import (
@@ -105,6 +105,14 @@ class PayloadWriter:
         self.sync()
         return True
 
+    def keep_reserve(self, size_bytes: int) -> None:
+        """Refuse to write so much more if that would leave too little space for the log.
+
+        Raises:
+            DiskFull: nothing was written.
+        """
+        self._shelf.keep_reserve(size_bytes)
+
     def sync(self) -> None:
         """Make durable what was written so far."""
         assert self.file is not None
@@ -179,8 +187,10 @@ class SnapshotWriter:
         """Append a piece of the state.
 
         Raises:
+            DiskFull: it would leave too little space for the log. Abandon it; all else is well.
             DiskFailed: the snapshot will not come to be; the node must stop.
         """
+        self._payload.keep_reserve(len(chunk))
         self._payload.write(chunk if self._stream is None else self._stream.compress(chunk))
 
     def finish(self) -> int:
@@ -190,6 +200,7 @@ class SnapshotWriter:
             Bytes stored, without header and table.
 
         Raises:
+            DiskFull: it does not fit. Abandon it; all else is well.
             DiskFailed: the snapshot is there as a whole, or not at all, after a restart.
         """
         if self._stream is not None:
@@ -314,6 +325,19 @@ class SnapshotShelf:
         self._disk.rename(name, f"damaged-{name}")
 
     # ---- called by writers ---------------------------------------------------------------------
+
+    def keep_reserve(self, size_bytes: int) -> None:
+        """Refuse to write so much if less than the reserve would be left.
+
+        Raises:
+            DiskFull: nothing was written.
+        """
+        free = self._disk.free_bytes()
+        if free < size_bytes + self.settings.reserve_bytes:
+            raise DiskFull(
+                f"a snapshot does not fit: {free} bytes are free, {self.settings.reserve_bytes} of "
+                "them are kept for the log"
+            )
 
     def create_temporary(self, name: str) -> File:
         """Begin a temporary file, replacing a stale one."""

@@ -64,6 +64,7 @@ from quorate.storage.snapshot import (
     SnapshotWriter,
 )
 from quorate.storage.snapshot_file import ADVICE
+from quorate.storage.space import MARGIN_DIVISOR, need_of
 from quorate.storage.wal import Wal
 
 
@@ -96,6 +97,7 @@ class Store:
         shelf: SnapshotShelf,
         wal: Wal,
         incoming: IncomingSnapshot,
+        settings: StorageSettings,
     ) -> None:
         """Use ``Store.open``."""
         self._disk = disk
@@ -103,6 +105,7 @@ class Store:
         self._shelf = shelf
         self._wal = wal
         self._incoming = incoming
+        self._settings = settings
         self._own: SnapshotWriter | None = None
         self._identity_lock = Lock()
 
@@ -157,12 +160,38 @@ class Store:
             founding=identity.founding or founding,
         )
         save_identity(disk, identity)
-        return cls(disk, identity, shelf, wal, incoming), recovered
+        return cls(disk, identity, shelf, wal, incoming, settings), recovered
 
     @property
     def identity(self) -> Identity:
         """Whose directory this is, with this start's incarnation."""
         return self._identity
+
+    def has_room(self, steps: Sequence[Persist]) -> bool:
+        """Whether ``persist`` can be called: if not, call it with the same steps later.
+
+        A group that is half written ends the node, so this is asked before anything is. Steps with
+        nothing but term and vote may use the last space there is.
+
+        Raises:
+            DiskFailed: the operating system does not say how much is free; nothing happened.
+        """
+        need = need_of(steps)
+        if not need.beside_log_bytes and self._wal.has_space_for(need.log_bytes):
+            return True
+        settings = self._settings
+        wanted = need.log_bytes + need.beside_log_bytes + settings.preallocate_bytes
+        if not need.is_small:
+            wanted += settings.reserve_bytes // MARGIN_DIVISOR
+        return self._disk.free_bytes() >= wanted
+
+    def free_bytes(self) -> int:
+        """How much space is left. Any thread.
+
+        Raises:
+            DiskFailed: the operating system does not say.
+        """
+        return self._disk.free_bytes()
 
     def persist(self, steps: Sequence[Persist]) -> None:
         """Carry out the steps in order; all are durable on return.
@@ -213,6 +242,11 @@ class Store:
         self._own = SnapshotWriter(self._shelf, meta)
         return self._own
 
+    def abandon_snapshot(self) -> None:
+        """Give up the snapshot of our own that is being written, if there is one."""
+        if self._own is not None:
+            self._own.abandon()
+
     def read_snapshot(self, meta: SnapshotMeta, offset: int, size_bytes: int) -> SnapshotPiece:
         """Read a range of a snapshot's payload, as it is stored, for a peer.
 
@@ -256,6 +290,7 @@ class Store:
 
         Raises:
             WrongDirectory: this node had another directory before: it lost its disk.
+            DiskFull: it cannot be remembered now; nothing changed, try again later.
             DiskFailed: the node must stop.
         """
         with self._identity_lock:
@@ -288,7 +323,8 @@ class Store:
         """
         if self._wal.is_usable:
             self._incoming.close()
-            self._wal.append([])
+            if self.has_room([]):
+                self._wal.append([])
         self._wal.close()
 
     # ---- details -------------------------------------------------------------------------------

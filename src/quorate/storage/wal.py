@@ -97,6 +97,11 @@ class Wal:
         """Files that wait to become segments."""
         return len(self._spares)
 
+    def has_space_for(self, size_bytes: int) -> bool:
+        """Whether a group of so many bytes goes where the file was filled before."""
+        end = self._offset + size_bytes
+        return not self._must_rotate and end <= min(self._filled, self._settings.segment_bytes)
+
     def append(self, records: Sequence[Record]) -> None:
         """Write one group and make it durable. An empty group vouches for all before it.
 

@@ -56,6 +56,7 @@ _BEFORE_SESSION: Final = frozenset({Piece.CONNECT, Piece.WORD, Piece.BROKEN})
 # Looking a member up on its enum is slow in Python 3.11; these are looked up for every request.
 _READ: Final = Piece.READ
 _AUTH: Final = Piece.AUTH
+_WRITES: Final = Piece.WRITES
 _OK: Final = int(ErrorCode.OK)
 
 READ_POINTS_MAX: Final = 2
@@ -93,6 +94,7 @@ class ClientDesk:
         self._by_address: Counter[str] = Counter()
         self._handshake_due_ms: dict[int, int] = {}  # in the order of opening, so of deadlines
         self._unserved_since_ms: int | None = None
+        self._is_full = False
         # Towards the log.
         self._parts: list[tuple[bytes, bytes]] = []  # head and frames of each run
         self._in_log_bytes = 0
@@ -193,6 +195,10 @@ class ClientDesk:
         elif self._unserved_since_ms is None:
             self._unserved_since_ms = now_ms
 
+    def set_full(self, is_full: bool) -> None:
+        """Whether the disk of this node is full: then writes are refused, and new clients."""
+        self._is_full = is_full
+
     def close_all(self) -> None:
         """Let every client go."""
         for client in list(self._clients.values()):
@@ -265,6 +271,9 @@ class ClientDesk:
         if self._is_unserved_too_long(timeout_ms):
             self._close(client, "nobody leads")  # in the queue for the log it would only pile up
             return
+        if self._is_full:  # opening or moving a session is a write
+            self._close(client, "the disk is full")
+            return
         identities: tuple[Identity, ...] = (("ip", client.address),)
         session_id = request.session_id
         if session_id == 0:
@@ -312,6 +321,8 @@ class ClientDesk:
                 return False
             self._submit_run(AddIdentities(session.session_id, client.number, identities))
             return True
+        if self._is_full and kind is _WRITES:
+            return False
         size = len(frames)
         self._parts.append((encode_frames_head(session.session_id, client.number, size), frames))
         self._in_log_bytes += size
@@ -375,12 +386,23 @@ class ClientDesk:
         elif kind is Piece.WATCH:
             self._figures.packets_out += 1
             client.notify(answer_watch_request(client, frame, self.tree, self.watches))
+        elif kind is _WRITES:
+            self._refuse_writes(client, frame)
         elif kind is Piece.AUTH:
             self._reply(client, xid, ErrorCode.AUTH_FAILED)
             self._close(client, "authentication failed")
         else:
             assert kind is Piece.UNKNOWN
             self._reply(client, xid, ErrorCode.UNIMPLEMENTED)
+
+    def _refuse_writes(self, client: Client, frames: bytes) -> None:
+        """The disk is full. ``THROTTLED_OP`` says: not executed at all, try again later."""
+        position, end = 0, len(frames)
+        while position < end:
+            length, xid, _opcode = REQUEST_HEADER.unpack_from(frames, position)
+            self._reply(client, xid, ErrorCode.THROTTLED_OP)
+            self._figures.writes_refused += 1
+            position += 4 + length
 
     def _reply(self, client: Client, xid: int, error: int, body: bytes = b"") -> None:
         self._figures.packets_out += 1

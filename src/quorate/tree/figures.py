@@ -16,6 +16,7 @@ REASONS = (
     *("its session is over", "its session moved or expired", "no handshake in time"),
     *("it has seen what this node has not yet", "this node loaded a snapshot"),
     *("does not speak the protocol", "authentication failed", "too many watches"),
+    "the disk is full",
 )
 """Why connections end. Counted from 0: a counter that appears late hides its first event."""
 
@@ -45,10 +46,12 @@ class Figures:
         "packets_in",
         "packets_out",
         "refused",
+        "writes_refused",
     )
 
     def __init__(self) -> None:
         self.refused = 0
+        self.writes_refused = 0
         self.broken = 0
         self.expired = 0
         self.closed = dict.fromkeys(REASONS, 0)
@@ -99,5 +102,6 @@ class Figures:
             latency_count=self.latency_count,
             expired=self.expired,
             protocol_errors=self.broken,
+            writes_refused=self.writes_refused,
             zxid=tree.zxid,
         )

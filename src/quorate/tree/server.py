@@ -106,6 +106,7 @@ class CoordinationServer:
         self._now_ms = now_ms
         self._notice_due = False
         self._looked_ms: int | None = None
+        self._is_disk_full = False
         self.service = ClientService(
             node_id=node_id,
             incarnation=incarnation,
@@ -141,6 +142,8 @@ class CoordinationServer:
         self._now_ms = now_ms
         self._notice_due = True
         self.replica.tick(now_ms, wall_ms)
+        if self._is_disk_full:
+            self.service.set_serving(self.is_serving(), now_ms)
         self.service.tick(now_ms)
 
     def look(self, now_ms: int) -> None:
@@ -193,6 +196,17 @@ class CoordinationServer:
     def persisted(self, sequence: int) -> None:
         """Persistence step ``sequence`` and all before it are durable."""
         self.replica.persisted(sequence)
+
+    def disk_space(self, *, is_full: bool) -> None:
+        """The disk is full, or is not any more. Full: clients' writes are refused here."""
+        self._is_disk_full = is_full
+        self.replica.disk_space(is_full=is_full)
+        self.service.set_full(is_full)
+        self.service.set_serving(self.is_serving(), self._now_ms)
+
+    def snapshot_failed(self) -> None:
+        """The snapshot of ``Turn.save_snapshot`` does not fit on the disk."""
+        self.replica.snapshot_failed()
 
     def ask_for_snapshot(self) -> int:
         """Take a snapshot soon; returns the index that it will have at least."""
@@ -286,7 +300,13 @@ class CoordinationServer:
         leadership = self.replica.leadership
         if leadership.leader == self.node_id:
             return leadership.established
-        return leadership.leader != NO_LEADER
+        return leadership.leader != NO_LEADER and not self._is_outrun()
+
+    def _is_outrun(self) -> bool:
+        """Whether our disk is full, and the others go on without us: clients are better there."""
+        if not self._is_disk_full:
+            return False
+        return self.replica.engine.statistics().commit_heard > self.replica.applied_index
 
     def why_not_serving(self) -> str:
         """What clients wait for here, in words; empty when they are served."""
@@ -299,6 +319,9 @@ class CoordinationServer:
                 "yet, or leadership is being handed over"
             )
         engine = self.replica.engine.statistics()
+        if leadership.leader != NO_LEADER and self._is_outrun():
+            behind = engine.commit_heard - self.replica.applied_index
+            return f"the disk is full, and the others are {behind} entries ahead"
         return f"no leader is known in epoch {engine.epoch}; this node is a {engine.role}"
 
     def configuration(self) -> Configuration:
@@ -347,6 +370,7 @@ class CoordinationServer:
             "role": engine.role,
             "serving": self.is_serving(),
             "why_not_serving": self.why_not_serving(),
+            "disk_full": self._is_disk_full,
             "engine": engine.engine,
             "epoch": engine.epoch,
             "leader": engine.leader,

@@ -70,8 +70,9 @@ class ClientService(ClientDesk):
                 break
             self._close(self._clients[connection], "no handshake in time")
         self._keeper.listen(now_ms)
-        for run in self._keeper.proposals(self.tree, now_ms):
-            self._submit_run(run)
+        if not self._is_full:  # else they would only pile up
+            for run in self._keeper.proposals(self.tree, now_ms):
+                self._submit_run(run)
         if self._unserved_since_ms is not None:
             self._let_clients_go()
 

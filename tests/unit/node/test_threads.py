@@ -1,6 +1,7 @@
 """The disk thread and the snapshot thread."""
 
 import asyncio
+import logging
 import threading
 from collections.abc import Iterator
 from types import SimpleNamespace
@@ -10,7 +11,7 @@ import pytest
 
 from quorate.consensus.engine import ReadSnapshot, SnapshotRead
 from quorate.consensus.entry import Entry, Persist, SnapshotMeta
-from quorate.errors import DiskFailed
+from quorate.errors import DiskFailed, DiskFull
 from quorate.node import snapshot_thread
 from quorate.node.disk_thread import DiskThread
 from quorate.node.read_ahead import PIECES_AHEAD, read_ahead
@@ -364,3 +365,98 @@ def test_reading_ahead_is_bounded_and_ends_with_whoever_takes() -> None:
     assert len(read) <= 5 + PIECES_AHEAD + 1
     reading.close()  # type: ignore[attr-defined]
     assert all(thread.name != "quorate-read-ahead" for thread in threading.enumerate())
+
+
+def test_steps_without_room_wait_and_are_written_once_there_is(monkeypatch: Any) -> None:
+    """Nothing of them is written before; what comes behind them waits with them."""
+    monkeypatch.setattr("quorate.node.disk_thread.ROOM_SECONDS", 0.001)
+
+    async def story() -> None:
+        written: list[int] = []
+        durable: list[int] = []
+        asked = 0
+        has_room = False
+
+        def room(_steps: list[Persist]) -> bool:
+            nonlocal asked
+            asked += 1
+            return has_room
+
+        post = asyncio.get_running_loop().call_soon_threadsafe
+        thread = DiskThread(
+            lambda steps: written.extend(step.sequence for step in steps),
+            post,
+            durable.append,
+            lambda _: None,
+            room,
+        )
+        thread.start()
+        assert not thread.try_persist_now([Persist(1)])
+        thread.submit(Persist(1))
+        await eventually(lambda: asked > 5)
+        thread.submit(Persist(2))
+        assert written == []
+        has_room = True
+        await eventually(lambda: durable[-1:] == [2])
+        assert written == [1, 2]
+        assert thread.stop(5)
+
+    run(story)
+
+
+def test_a_thread_that_waits_for_room_ends_when_it_is_told_to() -> None:
+    """What it could not write was promised to nobody."""
+
+    async def story() -> None:
+        written: list[Any] = []
+        post = asyncio.get_running_loop().call_soon_threadsafe
+        failed: list[BaseException] = []
+        thread = DiskThread(
+            written.append, post, lambda _: None, failed.append, lambda steps: not steps
+        )
+        thread.start()
+        thread.submit(Persist(1))
+        assert thread.stop(5)
+        assert (written, failed) == ([], [])
+
+    run(story)
+
+
+@pytest.mark.parametrize("moment", ["begin", "write", "finish"])
+def test_a_snapshot_without_space_is_given_up_and_nobody_stops(
+    moment: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The server hears that it failed; the next one is written as if nothing had been."""
+
+    async def story() -> None:
+        store, server = FakeStore(), FakeServer()
+        failed: list[BaseException] = []
+        is_full = True
+
+        def full(original: Any) -> Any:
+            def call(*arguments: Any) -> Any:
+                if is_full:
+                    raise DiskFull("cannot write snapshot.tmp: No space left on device (ENOSPC)")
+                return original(*arguments)
+
+            return call
+
+        name = {"begin": "begin_snapshot", "write": "_write", "finish": "_finish"}[moment]
+        setattr(store, name, full(getattr(store, name)))
+        loop = asyncio.get_running_loop()
+        post, later = loop.call_soon_threadsafe, loop.call_later
+        thread = SnapshotThread(store, post, server, lambda: None, failed.append, later)  # type: ignore[arg-type]
+        thread.start()
+        thread.save(SimpleNamespace(meta=META, chunks=iter([b"one"])))  # type: ignore[arg-type]
+        await eventually(lambda: server.named("snapshot_failed"))
+        assert not thread.is_saving
+        is_full = False
+        thread.save(SimpleNamespace(meta=META, chunks=iter([b"one"])))  # type: ignore[arg-type]
+        await eventually(lambda: server.named("snapshot_saved"))
+        assert failed == []
+        assert store.abandoned == (moment != "begin")
+        assert thread.stop(5)
+
+    with caplog.at_level(logging.WARNING):
+        run(story)
+    assert "was given up and is tried again later" in caplog.text

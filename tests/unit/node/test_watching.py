@@ -18,6 +18,7 @@ from quorate.node.measures import BatchTimer, Histogram, Measures
 from quorate.node.member_watch import LAG_ENTRIES, MemberWatch
 from quorate.node.readiness import BEHIND_ENTRIES_MAX, why_not_ready
 from quorate.node.service_manager import ServiceManager
+from quorate.node.space_watch import SpaceWatch
 from quorate.node.tell import Teller
 from quorate.node.watch import Watch, describe
 from quorate.tree.figures import Goodbye
@@ -233,7 +234,11 @@ def test_without_a_manager_nothing_is_sent_and_a_foreign_watchdog_is_not_ours(
 
 
 def health() -> dict[str, Any]:
-    return picture(failures=None) | {"serving": True, "leader": 3}
+    return picture(failures=None) | {"serving": True, "leader": 3, "disk_full": False}
+
+
+def never(_: object) -> None:
+    raise AssertionError("there is space")
 
 
 def test_alive_is_reported_only_while_turns_are_taken(
@@ -251,6 +256,7 @@ def test_alive_is_reported_only_while_turns_are_taken(
             health=health,
             measures=measures,
             disk=DiskWatch(lambda _: None, measures, slow_ms=1000),
+            space=SpaceWatch(lambda: 1 << 30, 1 << 20, never, never),
             manager=service,
             log=None,
             late_ms=60_000,
@@ -294,6 +300,7 @@ def test_a_late_loop_is_told(monkeypatch: Any, said: Any) -> None:
             health=health,
             measures=measures,
             disk=DiskWatch(lambda _: None, measures, slow_ms=1000),
+            space=SpaceWatch(lambda: 1 << 30, 1 << 20, never, never),
             manager=ServiceManager({}, 7),
             log=None,
             late_ms=250,

@@ -78,3 +78,15 @@ def test_ra_6_nodes_take_their_snapshots_at_different_times() -> None:
     assert all(len(at) >= 6 for at in begun)
     together = set(begun[0]) & set(begun[1]) | set(begun[0]) & set(begun[2])
     assert len(together) < 2
+
+
+def test_a_snapshot_that_came_to_nothing_is_still_due() -> None:
+    """The log that it would have replaced counts again, and what came meanwhile with it."""
+    policy = SnapshotPolicy(bytes_min=100, factor=0.5)
+    policy.bytes_since_last = 100
+    policy.begin(b"", iter([b"x"]))
+    policy.bytes_since_last += 7
+    policy.put_off()
+    assert not policy.is_running
+    assert policy.bytes_since_last == 107
+    assert policy.is_due()

@@ -152,6 +152,11 @@ def _state(page: Page, node: int, seen: Page | None) -> tuple[str, int | None]:
 
 def _notes(page: Page, picture: Picture) -> list[str]:
     notes = []
+    if page.get("disk_full"):
+        notes.append(
+            f"the disk of node {picture.leader} is full and no other node can lead: writes are "
+            "refused until there is space"
+        )
     for member in picture.members:
         if member.state == "no answer":
             notes.append(f"node {member.node_id} does not answer ({member.role})")

@@ -301,6 +301,9 @@ def on_timeout_now(state: RaftState, sender: int, message: TimeoutNow) -> None:
     if sender != state.leader or not may_campaign(state):
         state.ignore("order to campaign that does not fit")
         return
+    if state.is_disk_full:  # we would only hand it on
+        state.ignore("order to campaign while the disk is full")
+        return
     state.campaign_cause = "leadership handed over"
     state.note_role("candidate", state.campaign_cause)
     campaign(state, forced=True)

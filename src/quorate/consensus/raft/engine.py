@@ -4,7 +4,7 @@ This is the only way in and out; all state is in ``state.py`` and all rules are 
 beside it::
 
     step(event) --by type--> election | leader | follower | reads | snapshots | membership |
-                             transfer
+                             transfer | space
     take()      <-- flush of the current role, then persist, committed, leadership
 
 Terms are settled here, once, before any rule sees a message (§5.1): a newer term makes us a
@@ -27,6 +27,7 @@ from quorate.consensus.engine import (
     Announce,
     ChangeMembership,
     Clock,
+    DiskSpace,
     Draw,
     Effects,
     EngineStatistics,
@@ -55,6 +56,7 @@ from quorate.consensus.raft import (
     reads,
     repair,
     snapshots,
+    space,
     transfer,
 )
 from quorate.consensus.raft.messages import (
@@ -350,6 +352,10 @@ def _on_change_membership(state: RaftState, event: ChangeMembership) -> None:
     membership.on_change(state, event)
 
 
+def _on_disk_space(state: RaftState, event: DiskSpace) -> None:
+    space.on_disk_space(state, is_full=event.is_full)
+
+
 def _on_snapshot_saved(state: RaftState, event: SnapshotSaved) -> None:
     snapshots.on_saved(state, event)
 
@@ -379,6 +385,7 @@ _ON_EVENT: dict[type[Any], Callable[[RaftState, Any], None]] = {
     Announce: _on_announce,
     TransferLeadership: _on_transfer,
     ChangeMembership: _on_change_membership,
+    DiskSpace: _on_disk_space,
     SnapshotSaved: _on_snapshot_saved,
     SnapshotRead: _on_snapshot_read,
 }

@@ -18,6 +18,7 @@ Invariants:
 from __future__ import annotations
 
 from quorate.consensus.entry import Entry
+from quorate.consensus.raft import space
 from quorate.consensus.raft.messages import (
     Append,
     AppendRejected,
@@ -65,8 +66,13 @@ def on_append(state: RaftState, sender: int, message: Append) -> None:
         # Compacted here, so committed, so equal in every leader's log: no conflict to look for.
         entries = entries[log.base_index - previous :]
     elif log.epoch_at(previous) != message.prev_term:
-        _reject(state, sender, previous)
+        if previous <= log.last_index or space.may_ask_for_more(state):
+            _reject(state, sender, previous)
         return
+    if state.is_disk_full:
+        fitting = space.what_fits(state, entries)
+        last -= len(entries) - fitting
+        entries = entries[:fitting]
     if entries:
         store(state, entries)
     assert log.last_index >= last, "what was offered is in the log"

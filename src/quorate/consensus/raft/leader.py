@@ -75,6 +75,9 @@ def on_propose(state: RaftState, payload: bytes) -> None:
     if state.role is not Role.LEADER or not state.is_term_committed or state.transfer_target:
         state.ignore("proposal without established leadership")
         return
+    if state.is_disk_full:
+        state.ignore("proposal for which the disk has no space")
+        return
     log = state.log
     log.append(Entry(log.last_index + 1, state.term, EntryKind.BATCH, payload))
 

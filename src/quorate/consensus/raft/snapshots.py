@@ -169,6 +169,9 @@ def on_chunk(state: RaftState, sender: int, message: InstallChunk) -> None:
         if meta.index <= state.durable_index:
             state.send(sender, InstallReply(state.term, meta.index, 0, is_done=True))
         return
+    if state.is_disk_full:
+        state.ignore("piece of a snapshot for which the disk has no space")
+        return
     incoming = _same_snapshot(state, message)
     if incoming is None:
         incoming = IncomingSnapshot(meta, message.identity, state.term, sender)

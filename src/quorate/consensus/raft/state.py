@@ -142,6 +142,8 @@ class RaftState:
         self.snapshot: SnapshotMeta | None = None  # the newest durable snapshot here
         self.repair: Repair | None = None  # the disk lost something that it had vouched for
         self.is_repair_done = False  # to be told to the disk
+        self.is_disk_full = False  # ``space.py``
+        self.reject_not_before_ms = 0  # while it is
 
         # Configurations in the log: (index, configuration), the first one is the base.
         self.configurations = Configurations([(0, configuration)])

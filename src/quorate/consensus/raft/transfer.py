@@ -9,6 +9,7 @@ A leader begins one by itself when
 
     * a voter of higher priority has been active and caught up for an election timeout
     * its own disk has stood still for an election timeout while the others' went on
+    * its own disk is full (``space.py``)
     * it was removed and its removal is committed (§4.2.2): then it stops leading in any case
 
 Invariants:
@@ -21,6 +22,7 @@ from __future__ import annotations
 
 from quorate.consensus.engine import NO_LEADER
 from quorate.consensus.progress import PROBE, REPLICATE, Progress
+from quorate.consensus.raft import space
 from quorate.consensus.raft.messages import TimeoutNow
 from quorate.consensus.raft.state import RaftState, Role
 
@@ -86,11 +88,13 @@ def hand_over_if_ready(state: RaftState) -> None:
 def abort_transfer(state: RaftState) -> None:
     """The target did not take over in time: lead on, and take proposals again."""
     assert state.transfer_target, "no transfer is under way"
+    hand_over, timeouts = state.hand_over, RETRY_TIMEOUTS
+    if state.is_disk_full:
+        hand_over.declined.add(state.transfer_target)
+        timeouts = space.NEXT_TIMEOUTS
     state.transfer_target = 0
-    state.hand_over.preferred = (0, 0)
-    state.hand_over.not_before_ms = (
-        state.now_ms + RETRY_TIMEOUTS * state.settings.election_timeout_ms
-    )
+    hand_over.preferred = (0, 0)
+    hand_over.not_before_ms = state.now_ms + timeouts * state.settings.election_timeout_ms
     state.ignore("transfer given up")
     if state.hand_over.is_resigning:
         _stop_leading(state)
@@ -138,11 +142,27 @@ def on_tick(state: RaftState) -> None:
         if state.now_ms >= state.transfer_deadline_ms:
             abort_transfer(state)
         return
-    if is_disk_stalled(state):
+    if state.is_disk_full:
+        _leave_it_to_others(state)
+    elif is_disk_stalled(state):
         state.ignore("handed over: our disk stands still")
         on_transfer(state, NO_LEADER)
     elif state.configuration.priorities:
         _prefer(state)
+
+
+def _leave_it_to_others(state: RaftState) -> None:
+    """Our disk is full: ask one voter after the other, until one has space."""
+    if state.now_ms < state.hand_over.not_before_ms:
+        return
+    able = [peer for peer in state.peers if _may_take_over(state, peer.node_id)]
+    target = space.successor(state, able)
+    if target == NO_LEADER:
+        timeout_ms = state.settings.election_timeout_ms
+        state.hand_over.not_before_ms = state.now_ms + RETRY_TIMEOUTS * timeout_ms
+        return
+    state.ignore("handed over: our disk is full")
+    on_transfer(state, target)
 
 
 def is_disk_stalled(state: RaftState) -> bool:

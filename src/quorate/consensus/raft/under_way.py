@@ -67,6 +67,7 @@ class HandOver:
         is_resigned: it stops leading in this turn.
         durable_mark: our durable index when it last moved, and when that was.
         preferred: the member that should lead rather than we, and since when it could.
+        declined: voters that a leader with a full disk asked in vain.
         not_before_ms: a hand-over failed; the next one by ourselves not before this.
     """
 
@@ -74,4 +75,5 @@ class HandOver:
     is_resigned: bool = False
     durable_mark: tuple[int, int] = (0, 0)
     preferred: tuple[int, int] = (0, 0)
+    declined: set[int] = field(default_factory=set)
     not_before_ms: int = 0

@@ -119,7 +119,11 @@ class SessionJudge:
         self.replies_come_in_order(session, expected, reply)
         assert expected is not None
         request, verb = expected, expected.ask.verb
-        if request.original is not None:
+        if reply.error == ErrorCode.THROTTLED_OP and verb in WRITES:
+            self.refused_writes_are_not_in_the_log(request)
+            if request.serial:
+                return  # of a copy: it asks again
+        elif request.original is not None:
             self.answers_stay_the_same(request.original, reply)
             return
         request.reply, request.returned = reply, self.next_position()
@@ -132,6 +136,8 @@ class SessionJudge:
             self.reads_show_the_tree_at_their_zxid(request, reply)
             if self._is_fresh:
                 self.answers_are_newer_than_what_was_shown(request, reply)
+            return
+        if reply.error == ErrorCode.THROTTLED_OP:
             return
         self.answers_are_newer_than_what_was_shown(request, reply)
         if verb in WRITES:
@@ -218,6 +224,16 @@ class SessionJudge:
         told = _result_of(request, reply)
         expected = _expected(outcome.result)
         return None if told == expected else f"{request} is told {told}; it came to {expected}"
+
+    @safety("ZooKeeper's THROTTLEDOP: not executed at all")
+    def refused_writes_are_not_in_the_log(self, request: Request) -> str | None:
+        """A write that is refused because a disk is full has not happened, and never does.
+
+        Of a command that is asked for exactly once a copy may be refused.
+        """
+        if request.serial or request.outcome is None:
+            return None
+        return f"{request} is refused, and came to {request.outcome}"
 
     @safety("dissertation §6.3; acceptance RA-7")
     def answers_stay_the_same(self, request: Request, reply: Reply) -> str | None:

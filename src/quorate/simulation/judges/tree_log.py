@@ -206,6 +206,7 @@ class TreeLog:
                 self._command(self._commands[run.session_id, request.serial], owner)
                 continue
             self.requests_take_effect_once(request)
+            self.refused_requests_take_no_effect(request)
             session = self.sessions.get(run.session_id)
             if session is None:
                 request.outcome = Outcome(ErrorCode.SESSION_EXPIRED, self.model.zxid)
@@ -256,6 +257,14 @@ class TreeLog:
     def requests_take_effect_once(self, request: Request) -> str | None:
         """A request of a client is in the log at most once, whatever becomes of connections."""
         return None if request.outcome is None else f"{request} is applied a second time"
+
+    @safety("ZooKeeper's THROTTLEDOP: not executed at all")
+    def refused_requests_take_no_effect(self, request: Request) -> str | None:
+        """A request that was refused because a disk is full never comes into the log."""
+        reply = request.reply
+        if reply is None or reply.error != ErrorCode.THROTTLED_OP:
+            return None
+        return f"{request} was refused, and is applied"
 
     @safety("ZooKeeper §2.2; faults: clock jump, pause")
     def only_silence_ends_a_session(

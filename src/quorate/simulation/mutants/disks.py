@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from quorate.consensus.entry import Persist, SnapshotChunk
 from quorate.consensus.raft import engine, repair
-from quorate.consensus.raft.messages import RepairQuery, VoteRequest
+from quorate.consensus.raft.messages import Append, AppendReply, RepairQuery, VoteRequest
 from quorate.consensus.raft.state import RaftState
 from quorate.errors import DiskFailed
 from quorate.protocol import peer
@@ -29,6 +29,7 @@ from quorate.storage.record import (
 )
 from quorate.storage.recovery import LogState
 from quorate.storage.snapshot import PayloadWriter
+from quorate.storage.space import SpaceGauge
 from quorate.storage.store import Store
 from quorate.storage.wal import Wal
 
@@ -170,6 +171,40 @@ class _Stubborn:
             self._file.sync()
         except DiskFailed:
             self._file.sync()
+
+
+# ---- running full --------------------------------------------------------------------------------
+
+_SPACE = ("disk", "crash")
+
+
+@GROUP.mutant("charybdefs; docs/disks.md", _SPACE)
+def writes_without_asking_for_room(patches: Patches) -> None:
+    """Nothing of a group is written before there is space for all of it, and for the next vote."""
+    patches.put(Store, "has_room", lambda _self, _steps: True)
+
+
+@GROUP.mutant("docs/disks.md", _SPACE)
+def never_notices_that_there_is_space_again(patches: Patches) -> None:
+    """A disk that was full is looked at again, and the node goes on by itself."""
+
+    def look(self: SpaceGauge, free_bytes: int) -> bool:
+        return not self.is_full and original(self, free_bytes)
+
+    original: Callable[[SpaceGauge, int], bool] = patches.put(SpaceGauge, "look", look)
+
+
+@GROUP.mutant("docs/disks.md", _SPACE)
+def skips_batches_for_which_there_is_no_space(patches: Patches) -> None:
+    """A full follower acknowledges only what it has stored, and nothing behind a hole."""
+
+    def on_append(state: RaftState, sender: int, message: Append) -> None:
+        original(state, sender, message)
+        if state.is_disk_full and state.leader == sender:
+            match = message.prev_index + len(message.entries)
+            state.send(sender, AppendReply(state.term, match))
+
+    original = patches.put_item(engine._ON_MESSAGE, Append, on_append)
 
 
 # ---- believing at start --------------------------------------------------------------------------

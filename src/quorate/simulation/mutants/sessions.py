@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from quorate.protocol.connection import Piece
 from quorate.replication.state_machine import ApplyContext
 from quorate.simulation.mutants.mutant import Group, Patches
 from quorate.tree import requests, tree, writes
@@ -201,3 +202,16 @@ def tells_returning_clients_nothing(patches: Patches) -> None:
     patches.put(Tree, "needs_data_event", lambda *_: 0)
     patches.put(Tree, "needs_children_event", lambda *_: 0)
     patches.put(Tree, "needs_exists_event", lambda *_: 0)
+
+
+@GROUP.mutant("ZooKeeper's THROTTLEDOP: not executed at all", ("disk", "crash"))
+def submits_what_it_refuses(patches: Patches) -> None:
+    """A write that is refused because the disk is full is not in the log."""
+
+    def submit(self: ClientDesk, client: Client, kind: Piece, frames: bytes) -> bool:
+        is_full, self._is_full = self._is_full, False
+        is_taken: bool = original(self, client, kind, frames)
+        self._is_full = is_full
+        return is_taken and not (is_full and kind is Piece.WRITES)
+
+    original = patches.put(ClientDesk, "submit", submit)

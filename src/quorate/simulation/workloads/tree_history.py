@@ -77,6 +77,8 @@ def _operations(request: Request, *, is_fresh: bool) -> Iterator[Operation]:
             for part in ask.parts or (ask,):
                 if part.verb != "check":
                     yield _operation(request, part, None, is_unknown=True)
+        elif reply.error == ErrorCode.THROTTLED_OP:
+            return  # refused before the log: the judges of the log see that it did not happen
         elif ask.verb == "multi":
             yield from _parts(request)
         elif reply.error == 0 or reply.error in _REFUSALS:
