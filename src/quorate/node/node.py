@@ -120,21 +120,8 @@ class Node:
             tell=Teller(settings.node_id).tell,
         )
         self._clients = ClientListener(server, driver.wake, _client_bounds(settings))
-        post = self._loop.call_soon_threadsafe
         self._damage = recovered.damage
-        self._disk_watch = DiskWatch(self._persist, measures, settings.slow_disk_ms)
-        self._disk = DiskThread(
-            self._disk_watch.persist, post, self._durable, self._disk_failed, store.has_room
-        )
-        self._space = SpaceWatch(
-            store.free_bytes, settings.disk_reserve_bytes, self._space_changed, self._disk_failed
-        )
-        self._snapshots = SnapshotThread(
-            store, post, server, driver.wake, self._disk_failed, self._loop.call_later, measures
-        )
-        self._scrubber = ScrubThread(
-            store.scrub, post, self._rotten, settings.scrub_every_ms / 1000
-        )
+        self._make_threads()
         self._manager = ServiceManager(os.environ, os.getpid())
         self._watch = self._make_watch()
         own = make_hello(settings, store, beginning)
@@ -167,6 +154,27 @@ class Node:
             membership=self._members,
         )
 
+    def _make_threads(self) -> None:
+        """Log, snapshots and scrubbing each have a thread; none is started yet."""
+        store, settings, measures = self._store, self._settings, self._measures
+        post = self._loop.call_soon_threadsafe
+        self._disk_watch = DiskWatch(self._persist, measures, settings.slow_disk_ms)
+        self._disk = DiskThread(
+            self._disk_watch.persist, post, self._durable, self._disk_failed, store.has_room
+        )
+        self._snapshots = SnapshotThread(
+            store,
+            post,
+            self._server,
+            self._driver.wake,
+            self._disk_failed,
+            self._loop.call_later,
+            measures,
+        )
+        self._scrubber = ScrubThread(
+            store.scrub, post, self._rotten, settings.scrub_every_ms / 1000
+        )
+
     def _make_desk(self, own: Hello) -> ClusterDesk:
         return ClusterDesk(
             server=self._server,
@@ -184,7 +192,12 @@ class Node:
             health=self._server.health,
             measures=self._measures,
             disk=self._disk_watch,
-            space=self._space,
+            space=SpaceWatch(
+                self._store.free_bytes,
+                self._settings.disk_reserve_bytes,
+                self._space_changed,
+                self._disk_failed,
+            ),
             manager=self._manager,
             log=self._log,
             late_ms=self._settings.election_timeout_ms // 2,

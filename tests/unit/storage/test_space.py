@@ -18,6 +18,7 @@ MARGIN = SETTINGS.reserve_bytes // 8
 
 
 def test_a_disk_is_full_below_the_reserve_and_has_space_a_quarter_above_it() -> None:
+    """So it does not change its mind with every file that somebody writes."""
     gauge = SpaceGauge(1_000)
     assert not gauge.look(1_000)
     assert gauge.look(999)
