@@ -17,6 +17,7 @@ The branch answers the question that callers of a distributed system ask first: 
     │   │   └── DiskFull           there was no space for it; other files are as they were
     │   ├── CorruptData            a checksum is wrong where a torn write cannot explain it
     │   │   └── UnknownFormat      written by another version of quorate; not damaged
+    │   ├── Unreadable             the disk does not give stored bytes back: both of the above
     │   └── WrongDirectory         foreign, copied or wiped data directory
     └── InvariantBroken            our bug: the node stops rather than give a wrong answer
 
@@ -113,6 +114,23 @@ class CorruptData(StorageError):
 
     def __init__(self, path: str, offset: int, reason: str) -> None:
         super().__init__(f"{path} is damaged at byte {offset}: {reason}")
+        self.path = path
+        self.offset = offset
+
+
+class Unreadable(CorruptData, DiskFailed):
+    """The disk does not give stored bytes back (EIO): lost, where others have them; else a failure.
+
+    Args:
+        path: file name inside the data directory.
+        offset: where reading was tried.
+        reason: what to know beside that.
+    """
+
+    def __init__(self, path: str, offset: int, reason: str = "") -> None:
+        more = f"; {reason}" if reason else ""
+        words = f"cannot read {path} at byte {offset}: Input/output error (EIO){more}"
+        StorageError.__init__(self, words)
         self.path = path
         self.offset = offset
 

@@ -180,6 +180,7 @@ _SHAPES: dict[str, tuple[_Shape, ...]] = {
     "flap": (_NODE, _NODE, _DURATION, _DURATION),
     "heal": (),
     "rot": (_NODE, _ROT),
+    "decay": (_NODE, _ROT),
     "misdirect-write": (_NODE,),
     "lose-write": (_NODE,),
     "wipe": (_NODE,),

@@ -315,6 +315,13 @@ class VirtualCluster:
         host = self._harm(node)
         host.disk.rot(host.dice.draw, what)
 
+    def decay(self, node: int, what: str) -> None:
+        """Some sectors of a stored file cannot be read until they are written again."""
+        if not self.operator.may_harm(node):
+            return
+        host = self._harm(node)
+        host.disk.decay(host.dice.draw, what)
+
     def misdirect_write(self, node: int) -> None:
         """The next write lands somewhere else, and is confirmed."""
         if not self.operator.may_harm(node):

@@ -20,7 +20,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple, TypeAlias
 
-from quorate.errors import DiskFailed, DiskFull
+from quorate.errors import DiskFailed, DiskFull, Unreadable
 from quorate.simulation.inode import Draw, Inode, Span, Write
 
 Where: TypeAlias = str | Callable[[str], bool]
@@ -125,14 +125,14 @@ class DiskFaults:
             raise DiskFailed(f"cannot sync {name or 'the directory'}: Input/output error (EIO)")
 
     def check_read(self, name: str, inode: Inode, span: Span, sector_bytes: int) -> None:
-        """Raise DiskFailed when this range cannot be read."""
+        """Raise Unreadable when this range cannot be read."""
         refused = self._refuse_reads is not None and self._refuse_reads(name)
         if inode.unreadable and not refused:
             first, last = span[0] // sector_bytes, (span[1] - 1) // sector_bytes
             refused = any(first <= sector <= last for sector in inode.unreadable)
         if refused:
             self._count("unreadable")
-            raise DiskFailed(f"cannot read {name}: Input/output error (EIO)")
+            raise Unreadable(name, span[0])
 
     def room(self, inodes: Iterable[Inode]) -> int | None:
         """Bytes that are still free; None: endless."""

@@ -257,7 +257,7 @@ def _damage(draft: Draft, at_us: int) -> None:
     dice, node = draft.dice, draft.dice.pick(draft.victims)
     kind = dice.draw(6)
     if kind < 3:
-        draft.add(at_us, "rot", node, dice.pick(ROT_KINDS))
+        draft.add(at_us, "decay" if kind == 2 else "rot", node, dice.pick(ROT_KINDS))
     elif kind == 3:
         draft.add(at_us, "misdirect-write", node)
     elif kind == 4:
@@ -293,7 +293,10 @@ _KINDS: dict[str, tuple[Callable[[Draft, int], None], str]] = {
     "transfer": (_transfer, "leadership handed over on purpose"),
     "disk": (_failing_disk, "failed syncs, unreadable files, no space"),
     "slow-disk": (_slow_disk, "slow and stalled disks"),
-    "damage": (_damage, "bit rot, misdirected and lost writes, lost directories"),
+    "damage": (
+        _damage,
+        "rot, unreadable sectors, misdirected and lost writes, lost directories",
+    ),
     "clocks": (_clocks, "wall clocks that jump, clocks that drift"),
     AMBUSH: (add_plot, "blows at the very moment of an election, a promise, a commit, a read"),
 }

@@ -8,13 +8,17 @@ Invariants that callers rely on, and nothing more:
     * ``write`` may be lost, wholly or in part, until ``File.sync`` returned; ``write_through``
       until it returned itself
     * a created, renamed or removed name may be lost until ``sync_directory`` returned
-    * any call may raise DiskFailed; after that the node must not use the directory again, unless it
-      was DiskFull and the file in question can be given up
+    * bytes that cannot be read (``Unreadable``) are lost, and nothing else is
+    * any other call may raise DiskFailed; after that the node must not use the directory again,
+      unless it was DiskFull and the file in question can be given up
 """
 
 from __future__ import annotations
 
-from typing import Protocol
+from contextlib import suppress
+from typing import NamedTuple, Protocol
+
+from quorate.errors import Unreadable
 
 
 class File(Protocol):
@@ -43,6 +47,38 @@ class File(Protocol):
 
     def close(self) -> None:
         """Close; durable is only what was synced."""
+
+
+UNREADABLE_PIECE_BYTES = 4_096
+
+
+class Holes(NamedTuple):
+    """A whole file, zeros where the disk does not give bytes back, and where that is."""
+
+    data: bytes
+    holes: list[tuple[int, int]]  # from, to
+
+
+def read_around_holes(file: File) -> Holes:
+    """Read a whole file, as far as the disk gives it back.
+
+    Raises:
+        DiskFailed: something else went wrong than bytes that cannot be read.
+    """
+    size = file.size()
+    with suppress(Unreadable):
+        return Holes(file.read(0, size), [])
+    pieces: list[bytes] = []
+    holes: list[tuple[int, int]] = []
+    for begin in range(0, size, UNREADABLE_PIECE_BYTES):
+        end = min(size, begin + UNREADABLE_PIECE_BYTES)
+        try:
+            piece = file.read(begin, end - begin)
+        except Unreadable:
+            piece = b""
+            holes.append((begin, end))
+        pieces.append(piece.ljust(end - begin, b"\0"))
+    return Holes(b"".join(pieces), holes)
 
 
 class Disk(Protocol):

@@ -22,7 +22,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from quorate.errors import DiskFailed, DiskFull, WrongDirectory
+from quorate.errors import DiskFailed, DiskFull, Unreadable, WrongDirectory
 
 LOCK_NAME = "LOCK"
 NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -60,7 +60,7 @@ class RealFile:
 
     def read(self, offset: int, size: int) -> bytes:
         """Read up to ``size`` bytes at ``offset``; fewer only at the end of the file."""
-        with _failing("read", self._name):
+        try:
             data = os.pread(self._descriptor, size, offset)
             if len(data) == size or not data:
                 return data
@@ -72,6 +72,10 @@ class RealFile:
                 pieces.append(data)
                 missing -= len(data)
             return b"".join(pieces)
+        except OSError as error:
+            if error.errno == errno.EIO:
+                raise Unreadable(self._name, offset) from error
+            raise _failure("read", self._name, error) from error
 
     def write(self, offset: int, data: bytes) -> None:
         """Write all of ``data``; a short write is continued, an error is final."""

@@ -26,8 +26,14 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from quorate.consensus.entry import Entry
-from quorate.errors import CorruptData, InvariantBroken, UnknownFormat, WrongDirectory
-from quorate.storage.disk import Disk
+from quorate.errors import (
+    CorruptData,
+    InvariantBroken,
+    UnknownFormat,
+    Unreadable,
+    WrongDirectory,
+)
+from quorate.storage.disk import Disk, read_around_holes
 from quorate.storage.record import (
     SEGMENT_HEADER_BYTES,
     VERSION,
@@ -186,10 +192,12 @@ class _Reader:
         self._disk = disk
         self._stamp = stamp
         self._headers: dict[int, DecodedHeader] = {}
+        self._unreadable: dict[int, Unreadable] = {}  # headers
 
     def scan(self) -> Scan:
         numbers = self._read_headers()
         if not self._headers:
+            self._raise_unreadable(numbers)
             name = segment_name(numbers[0]) if numbers else segment_name(1)
             raise CorruptData(name, 0, f"no write-ahead log segment has a valid header; {ADVICE}")
         run = self._last_run(numbers)
@@ -233,7 +241,11 @@ class _Reader:
         """A segment's header, None when it has none of its own (spare, torn or damaged)."""
         name = segment_name(number)
         file = self._disk.open(name)
-        decoded = decode_segment_header(file.read(0, SEGMENT_HEADER_BYTES))
+        decoded = None
+        try:
+            decoded = decode_segment_header(file.read(0, SEGMENT_HEADER_BYTES))
+        except Unreadable as error:
+            self._unreadable[number] = error
         file.close()
         if decoded is None or (
             decoded.header.number != number and decoded.stamp == self._stamp
@@ -254,11 +266,17 @@ class _Reader:
             )
         return decoded
 
+    def _raise_unreadable(self, numbers: Sequence[int]) -> None:
+        for number in numbers:
+            if number in self._unreadable:
+                raise self._unreadable[number]
+
     def _last_run(self, numbers: Sequence[int]) -> list[int]:
         """The consecutive segments that end with the newest; nothing damaged between them."""
         last = max(self._headers)
         for number in numbers:
             if number < last and number not in self._headers:
+                self._raise_unreadable([number])
                 raise CorruptData(segment_name(number), 0, f"damaged segment header; {ADVICE}")
         run = [last]
         while run[0] - 1 in self._headers:
@@ -271,7 +289,7 @@ class _Reader:
         decoded = self._headers[number]
         self._check_continues(name, decoded, result)
         file = self._disk.open(name)
-        data = file.read(0, file.size())
+        data, holes = read_around_holes(file)
         file.close()
         key = segment_key(self._stamp, number)
         offset, chain, sequence = SEGMENT_HEADER_BYTES, decoded.chain, result.sequence
@@ -289,6 +307,8 @@ class _Reader:
         if not is_torn_first:
             result.segments, result.tail = segments, tail
             result.offset, result.chain, result.sequence = offset, chain, sequence
+        if holes:  # what was there may have been acknowledged: no torn write
+            raise Unreadable(name, holes[0][0], ADVICE)
         later = find_later_group(data, offset, key=key, sequence=sequence)
         if later >= 0:
             raise CorruptData(
@@ -342,8 +362,10 @@ class _Reader:
         name = segment_name(number)
         key = segment_key(self._stamp, number)
         file = self._disk.open(name)
-        data = file.read(0, file.size())
+        data, holes = read_around_holes(file)
         file.close()
+        if holes:
+            raise Unreadable(name, holes[0][0], ADVICE)
         later = find_later_group(data, 0, key=key, sequence=sequence)
         if later >= 0:
             raise CorruptData(

@@ -27,7 +27,7 @@ from typing import NamedTuple
 from zlib import crc32
 
 from quorate.consensus.entry import Damage
-from quorate.errors import CorruptData
+from quorate.errors import CorruptData, Unreadable
 from quorate.storage.disk import Disk
 from quorate.storage.record import Stamp
 from quorate.storage.recovery import Scan, scan_prefix, segment_name
@@ -130,6 +130,7 @@ def set_damage_aside(
         snapshot_index: of the newest snapshot that is whole; 0: there is none.
 
     Raises:
+        Unreadable: the newest vote may be in what cannot be read; nothing was changed.
         DiskFailed: doing it again after a restart is safe.
         WrongDirectory, UnknownFormat: these files are not damaged but not ours.
     """
@@ -141,6 +142,13 @@ def set_damage_aside(
         hard_state, is_known = newest_hard_state(found)
         if before is not None and not before.damage.is_hard_state_known:
             is_known = False
+        if not is_known and any(segment.hole_end for segment in found):
+            raise Unreadable(
+                error.path,
+                error.offset,
+                "the newest vote may be in what cannot be read, so nothing was changed: try again, "
+                "and replace the disk, or this node, if it stays so",
+            )
         before = Marker(Damage(is_known, str(error)), is_pending=True, hard_state=hard_state)
         save_marker(disk, before)
         _remove_earlier_evidence(disk)
@@ -163,7 +171,7 @@ def _cut(disk: Disk, found: Sequence[SegmentFound], prefix: Scan | None) -> None
             _keep_beginning(disk, name, prefix.offset)
         elif segment.number in kept:
             continue
-        elif segment.header is not None or segment.groups:
+        elif segment.header is not None or segment.groups or segment.hole_end:
             disk.rename(name, DAMAGED_PREFIX + name)
         else:
             disk.remove(name)  # a spare, or nothing that anybody could read

@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from quorate.storage.disk import Disk
+from quorate.storage.disk import Disk, read_around_holes
 from quorate.storage.record import (
     GROUP_HEADER_BYTES,
     GROUP_MAGIC,
@@ -45,31 +45,36 @@ class GroupFound(NamedTuple):
 
 
 class SegmentFound(NamedTuple):
-    """One file of the log. ``header`` is None when it has none of its own."""
+    """One file of the log. ``header`` is None when it has none of its own.
+
+    ``hole_end`` is where the last place ends that the disk does not give back; 0: all can be read.
+    """
 
     number: int
     size: int
     header: DecodedHeader | None
     groups: list[GroupFound]
+    hole_end: int = 0
 
 
 def survey_log(disk: Disk, stamp: Stamp) -> list[SegmentFound]:
     """Look at all files of the log, in the order of their numbers.
 
     Raises:
-        DiskFailed: a file cannot be read.
+        DiskFailed: something else went wrong than bytes that cannot be read.
     """
     return [_survey(disk, stamp, number) for number in segment_numbers(disk)]
 
 
 def _survey(disk: Disk, stamp: Stamp, number: int) -> SegmentFound:
     file = disk.open(segment_name(number))
-    data = file.read(0, file.size())
+    data, holes = read_around_holes(file)
     file.close()
     decoded = decode_segment_header(data[:SEGMENT_HEADER_BYTES])
     if decoded is not None and (decoded.stamp != stamp or decoded.header.number != number):
         decoded = None  # a recycled file that still carries its old header
-    return SegmentFound(number, len(data), decoded, list(_groups(data, stamp, number)))
+    hole_end = holes[-1][1] if holes else 0
+    return SegmentFound(number, len(data), decoded, list(_groups(data, stamp, number)), hole_end)
 
 
 def _groups(data: bytes, stamp: Stamp, number: int) -> Iterator[GroupFound]:
@@ -111,4 +116,18 @@ def newest_hard_state(segments: Sequence[SegmentFound]) -> tuple[bytes | None, b
             if kind == RecordKind.HARD_STATE:
                 hard_state, since = payload, group.sequence
     is_known = newest > 0 and all(number in readable for number in range(since, newest + 1))
-    return hard_state, is_known
+    return hard_state, is_known and not _may_hide_newer(segments, newest)
+
+
+def _may_hide_newer(segments: Sequence[SegmentFound], newest: int) -> bool:
+    """Whether a newer group than this one may be where the disk gives nothing back."""
+    at = max(
+        (
+            (group.segment, group.offset)
+            for found in segments
+            for group in found.groups
+            if group.sequence == newest
+        ),
+        default=(0, 0),
+    )
+    return any(found.hole_end and (found.number, found.hole_end) > at for found in segments)

@@ -291,7 +291,7 @@ def test_reads_of_chosen_files_fail_until_told_otherwise():
     disk = VirtualDisk()
     file, other = durable_file(disk, "a", b"1"), durable_file(disk, "b", b"2")
     disk.fail_reads(lambda name: name == "a")
-    with pytest.raises(DiskFailed, match=r"cannot read a: .*EIO"):
+    with pytest.raises(DiskFailed, match=r"cannot read a at byte 0: .*EIO"):
         file.read(0, 1)
     assert other.read(0, 1) == b"2"
     file.write(0, b"3")

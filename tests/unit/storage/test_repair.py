@@ -271,3 +271,92 @@ def test_a_hole_in_the_numbers_leaves_the_vote_in_doubt():
         for segment in found
     ]
     assert newest_hard_state(unread) == (b"4", False)
+
+
+# ---- bytes that the disk does not give back ------------------------------------------------------
+
+
+def everything(disk: VirtualDisk) -> dict[str, bytes]:
+    return {name: content(disk, name) for name in disk.names()}
+
+
+@pytest.mark.parametrize("step", range(0, 700, 100))
+def test_an_unreadable_sector_is_damage_where_the_newest_vote_is_safe(step):
+    """Anywhere in the log: repaired as a flipped byte is, or refused with nothing changed."""
+    pristine = log_of(12)
+    outcomes = set()
+    for number in segment_numbers(pristine):
+        name = segment_name(number)
+        if step >= pristine.open(name).size():
+            continue
+        disk = VirtualDisk(sector_bytes=64)
+        for other in pristine.names():
+            disk.open(other, create=True).write(0, content(pristine, other))
+        before = everything(disk)
+        disk.lose_sectors(name, step, 1)
+        try:
+            _, recovered = open_store(disk)
+        except DiskFailed as error:
+            assert "(EIO)" in str(error)
+            disk.calm()
+            assert everything(disk) == before
+            _, recovered = open_store(disk)
+            assert recovered.damage is None
+            outcomes.add("refused")
+            continue
+        assert recovered.damage is not None
+        assert recovered.damage.is_hard_state_known
+        assert recovered.hard_state == b"11"
+        assert is_beginning(recovered, len(recovered.entries))
+        assert len(recovered.entries) < 24
+        kept = [name for name in disk.names() if name.startswith("damaged-wal-")]
+        disk.calm()
+        assert all(content(disk, k) == before[k.removeprefix("damaged-")] for k in kept)
+        assert kept
+        outcomes.add("repaired")
+    assert "repaired" in outcomes
+
+
+def test_an_unreadable_newest_group_is_not_taken_for_torn():
+    """It may hold the newest vote: nothing is cut, nothing is changed."""
+    disk = log_of(12)
+    newest = segment_numbers(disk)[-1]
+    survey = [s for s in survey_log(disk, STAMP) if s.groups][-1]
+    disk.lose_sectors(segment_name(survey.number), survey.groups[-1].offset, 1)
+    operations = disk.counts().operations
+    with pytest.raises(DiskFailed, match=r"newest vote may be in what cannot be read.*nothing"):
+        open_store(disk)
+    assert disk.counts().operations == operations
+    disk.calm()
+    store, recovered = open_store(disk)
+    assert recovered.damage is None
+    assert is_beginning(recovered, 24)
+    assert newest in segment_numbers(disk)
+    store.close()
+
+
+def test_an_unreadable_log_of_a_node_that_is_alone_is_left_as_it_is():
+    """Nobody could bring it back, and reading it may work another time."""
+    disk = log_of(12)
+    disk.lose_sectors(segment_name(segment_numbers(disk)[0]), SEGMENT_HEADER_BYTES, 1)
+    operations = disk.counts().operations
+    with pytest.raises(DiskFailed, match="EIO"):
+        open_store(disk, may_repair=False)
+    assert disk.counts().operations == operations
+
+
+def test_an_unreadable_snapshot_is_passed_over_where_the_log_makes_up_for_it():
+    """And set aside, as one with a wrong checksum is."""
+    disk = log_of(12)
+    store, _ = open_store(disk)
+    writer = store.begin_snapshot(SnapshotMeta(6, 1, b"members"))
+    writer.write(b"state")
+    writer.finish()
+    store.close()
+    name = next(name for name in disk.names() if name.startswith("snapshot-"))
+    disk.lose_sectors(name, 0, 1)
+    _, recovered = open_store(disk)
+    assert recovered.snapshot is None
+    assert recovered.damage is None
+    assert is_beginning(recovered, 24)
+    assert f"damaged-{name}" in disk.names()
