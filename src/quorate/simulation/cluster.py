@@ -364,7 +364,8 @@ class VirtualCluster:
 
     def fill(self, node: int) -> None:
         """The disk is nearly full: the node goes on, and takes no writes."""
-        self.hosts[node].disk.fill(FILLED_SLACK_BYTES)
+        host = self.hosts[node]
+        host.disk.fill(host.dice.draw(FILLED_SLACK_BYTES))
 
     def heal_disk(self, node: int) -> None:
         """The disk has space, reads and syncs again."""

@@ -181,6 +181,8 @@ class Store:
             return True
         settings = self._settings
         wanted = need.log_bytes + need.beside_log_bytes + settings.preallocate_bytes
+        if need.beside_log_bytes:
+            wanted += settings.snapshot_block_bytes  # of the pieces before, and not written yet
         if not need.is_small:
             wanted += settings.reserve_bytes // MARGIN_DIVISOR
         return self._disk.free_bytes() >= wanted
