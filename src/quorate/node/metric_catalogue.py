@@ -72,6 +72,11 @@ def _by_reason(key: str) -> Callable[[Picture], Samples]:
     return read
 
 
+def _certificates(picture: Picture) -> Iterator[tuple[tuple[str, ...], float]]:
+    for use, seconds in picture.status["tls"]["certificates_not_after_seconds"].items():
+        yield (use,), seconds
+
+
 def _roles(picture: Picture) -> Iterator[tuple[tuple[str, ...], int]]:
     role = picture.status["role"]
     for name in ROLES if role in ROLES else (*ROLES, role):
@@ -254,6 +259,9 @@ _PROCESS = (
     Metric("quorate_log_lines_left_out_total", "counter",
            "Lines that the log left out because they repeated themselves.",
            lambda p: p.lines_left_out),
+    Metric("quorate_certificate_not_after_seconds", "gauge",
+           "When the certificate that this node shows expires, since 1970; none without TLS.",
+           _certificates, ("use",)),
     Metric("process_cpu_seconds_total", "counter", "CPU time, user and system.",
            lambda p: p.process.cpu_seconds),
     Metric("process_resident_memory_bytes", "gauge", "Resident memory.",

@@ -209,6 +209,10 @@ class Security:
             "admin": self._settings.admin_tls,
             "peer_certificate_not_after": _date(peers),
             "client_certificate_not_after": _date(doors[0].material if doors else None),
+            "certificates_not_after_seconds": {
+                "peers" if material is peers else "clients": material.not_after_seconds
+                for material, _ in self._in_use()
+            },
             "refused": self.peers.complaints.refused
             + sum(door.complaints.refused for door in doors),
         }

@@ -69,7 +69,8 @@ def node(tmp_path: Path, *, voters: tuple[int, ...] = (1,)) -> Picture:
     measures = Measures()
     measures.disk_write.observe(0.002)
     return Picture(
-        status=server.status() | {"linked": [2]},
+        status=server.status()
+        | {"linked": [2], "tls": {"certificates_not_after_seconds": {"peers": 2e9}}},
         store=StoreStatistics(3, 1, 100, 1, 0, 5, 0, 0, 0, 1),
         measures=measures,
         disk=DiskWatch(lambda _: None, measures, slow_ms=250),

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import logging
 import ssl
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -235,6 +236,9 @@ def test_a_certificate_that_ends_soon_is_said_once_a_day(
     asyncio.run(story())
     assert words.text.count("expires in 3.0 days: put a new one there") == 1
     assert str(security.status()["peer_certificate_not_after"]).endswith("Z")
+    dates = security.status()["certificates_not_after_seconds"]
+    assert list(dates) == ["peers"]
+    assert 2.9 < (dates["peers"] - time.time()) / 86_400 < 3.1
 
 
 def test_a_half_secured_cluster_is_said_at_the_start(
