@@ -13,7 +13,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
-from harness import Cluster, Node, wait_until
+from harness import Cluster, Node, run_quorate, wait_until
 from kazoo.exceptions import ThrottledOpError
 from workloads import CrashLedger, client
 
@@ -113,6 +113,12 @@ def test_full_disks_refuse_writes_and_serve_reads_until_there_is_space(tmp_path:
             assert page is not None
             assert page["serving"]
             assert page["writes_refused"] >= 1
+            saved = run_quorate(
+                *("snapshot", "save", str(tmp_path / "backup")),
+                *("--admin", ",".join(f"127.0.0.1:{node.admin_port}" for node in nodes)),
+            )
+            assert saved.returncode != 0
+            assert "the disk of this node is full" in saved.stdout + saved.stderr
             for node in nodes:
                 free(node)
             wait_until(lambda: not any(is_full(node) for node in nodes), 10, "all notice")

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 from quorate import __version__
 from quorate.consensus.entry import Persist, Recovered
-from quorate.errors import CorruptData, QuorateError
+from quorate.errors import CorruptData, DiskFull, QuorateError
 from quorate.node import events, process
 from quorate.node.admin import AdminPages
 from quorate.node.admin_cluster import ClusterPages, why_not
@@ -376,6 +376,8 @@ class Node:
         self._finish(process.EXIT_DIRECTORY, words)
 
     def _ask_for_snapshot(self) -> int:
+        if self._server.health()["disk_full"]:
+            raise DiskFull("the disk of this node is full: no snapshot is taken here; ask another")
         index = self._server.ask_for_snapshot()
         self._driver.wake()
         return index

@@ -16,7 +16,7 @@ from typing import Protocol
 from urllib.parse import parse_qs
 
 from quorate.consensus.entry import SnapshotMeta
-from quorate.errors import CorruptData
+from quorate.errors import CorruptData, DiskFull
 from quorate.storage.snapshot import SnapshotPiece
 
 PIECE_BYTES = 1 << 20
@@ -37,7 +37,8 @@ class SnapshotPages:
 
     Args:
         store: has the files.
-        ask: asks for a snapshot now; returns the index that it will have at least.
+        ask: asks for a snapshot now; returns the index that it will have at least, or raises
+            DiskFull.
         cluster_id: in hex.
         node_id: this node.
     """
@@ -53,7 +54,10 @@ class SnapshotPages:
         """Status code, content type and body for one request."""
         query = target.partition("?")[2]
         if method == "POST":
-            return _json(202, {"index": self._ask()})
+            try:
+                return _json(202, {"index": self._ask()})
+            except DiskFull as error:
+                return 507, "text/plain", f"{error}\n".encode()
         if method != "GET":
             return 405, "text/plain", b"only GET and POST\n"
         newest = self._store.newest_snapshot()

@@ -83,19 +83,21 @@ def command(file: Path, servers: str, wait_seconds: float) -> None:
 
 
 def _furthest(servers: str) -> Address:
-    best: tuple[int, Address] | None = None
+    best: tuple[bool, int, Address] | None = None
     for text in servers.split(","):
         try:
             address = parse_address(text.strip())
         except SettingsError as error:
             raise UsageError(f"--admin: {error}") from None
         with suppress(DidNotHappen):
-            applied = int(_call(address, "GET", "/status")["applied_index"])
-            if best is None or applied > best[0]:
-                best = applied, address
+            page = _call(address, "GET", "/status")
+            has_space = not page.get("disk_full")  # else it takes no snapshots
+            applied = int(page["applied_index"])
+            if best is None or (has_space, applied) > best[:2]:
+                best = has_space, applied, address
     if best is None:
         raise DidNotHappen(f"none of {servers} answers; these must be admin addresses")
-    return best[1]
+    return best[2]
 
 
 def _request(address: Address, method: str, target: str) -> tuple[int, bytes]:
