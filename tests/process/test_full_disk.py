@@ -51,10 +51,10 @@ def cluster_on_small_disks(tmp_path: Path) -> Iterator[Cluster]:
             yield cluster
 
 
-def occupy(node: Node) -> None:
-    """Somebody else fills the disk: 2 MiB are left, less than the reserve."""
+def occupy(node: Node, left_bytes: int = 2 * MIB) -> None:
+    """Somebody else fills the disk: less is left than the reserve."""
     usage = shutil.disk_usage(node.directory)
-    (node.directory / "somebody-elses").write_bytes(bytes(usage.free - 2 * MIB))
+    (node.directory / "somebody-elses").write_bytes(bytes(usage.free - left_bytes))
 
 
 def free(node: Node) -> None:
@@ -124,6 +124,30 @@ def test_full_disks_refuse_writes_and_serve_reads_until_there_is_space(tmp_path:
             wait_until(lambda: not any(is_full(node) for node in nodes), 10, "all notice")
             wait_until(lambda: is_set(kazoo), 20, "writes are taken")
             assert kazoo.get("/kept")[0] == b"after"
+        assert all(node.process and node.process.poll() is None for node in nodes)
+
+
+def test_disks_without_a_single_byte_left_stop_nobody_in_the_middle_of_writing(
+    tmp_path: Path,
+) -> None:
+    """Nobody saw it come: steps that do not fit wait, and what was acknowledged is there."""
+    with cluster_on_small_disks(tmp_path) as cluster:
+        nodes = list(cluster.nodes.values())
+        with client(nodes[0].server) as kazoo:
+            kazoo.create("/kept", b"")
+            kazoo.create("/many", b"")
+            sent = [kazoo.create_async(f"/many/{n}", bytes(2_000)) for n in range(3_000)]
+            for node in nodes:
+                occupy(node, 0)
+            wait_until(lambda: all(is_full(node) for node in nodes), 10, "all notice")
+            for node in nodes:
+                free(node)
+            wait_until(lambda: is_set(kazoo), 20, "writes are taken")
+            wait_until(lambda: all(each.ready() for each in sent), 20, "each is answered")
+            done = {n for n, each in enumerate(sent) if each.exception is None}
+            assert {type(each.exception) for each in sent} <= {type(None), ThrottledOpError}
+            kazoo.sync("/many")
+            assert {int(name) for name in kazoo.get_children("/many")} == done
         assert all(node.process and node.process.poll() is None for node in nodes)
 
 
