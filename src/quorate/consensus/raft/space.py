@@ -34,7 +34,6 @@ NEXT_TIMEOUTS = 2
 def on_disk_space(state: RaftState, *, is_full: bool) -> None:
     """The driver looked at the disk."""
     state.is_disk_full = is_full
-    state.reject_not_before_ms = 0
     state.hand_over.declined.clear()
 
 
