@@ -14,10 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from store_story import Node, random_step
 
-from quorate.errors import CorruptData, DiskFailed, InvariantBroken
+from quorate.errors import CorruptData, DiskFailed, DiskFull, InvariantBroken
 from quorate.simulation.disk import VirtualDisk
 
 LIVES_MAX = 6
+SHORT_BYTES = 2_000
 
 
 def arm(disk: VirtualDisk, draw) -> None:
@@ -31,7 +32,7 @@ def arm(disk: VirtualDisk, draw) -> None:
     elif choice == 2:
         disk.fail_next_sync("directory" if draw(3) == 0 else where)
     elif choice == 3:
-        disk.fill(draw(2_000))
+        disk.fill(draw(SHORT_BYTES))
     elif choice == 4:
         disk.rot(draw, where)
     elif choice == 5:
@@ -68,8 +69,10 @@ def live(seed: int) -> tuple[str, VirtualDisk]:
         for _ in range(1 + draw(LIVES_MAX)):
             try:
                 go_on(node, draw)
-            except DiskFailed:
-                assert any(disk.fault_counts()) or disk.is_dead, "nothing was wrong with the disk"
+            except DiskFailed as error:
+                is_short = isinstance(error, DiskFull) and disk.free_bytes() < SHORT_BYTES
+                was_wrong = any(disk.fault_counts()) or disk.is_dead or is_short
+                assert was_wrong, "nothing was wrong with the disk"
             node.epoch += 1
             go_down(node, draw)
             if disk.silent_damage:

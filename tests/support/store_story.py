@@ -18,7 +18,11 @@ from quorate.storage.store import Store
 CLUSTER = b"c" * 16
 DIRECTORY = b"d" * 16
 SMALL = StorageSettings(
-    segment_bytes=900, preallocate_bytes=300, spare_segments_max=1, snapshot_sync_bytes=100
+    segment_bytes=900,
+    preallocate_bytes=300,
+    spare_segments_max=1,
+    snapshot_sync_bytes=100,
+    reserve_bytes=0,
 )
 
 
