@@ -12,7 +12,11 @@ from quorate.storage.settings import StorageSettings
 from quorate.storage.space import SpaceGauge, need_of
 
 SETTINGS = StorageSettings(
-    segment_bytes=4_096, preallocate_bytes=512, spare_segments_max=1, reserve_bytes=16_384
+    segment_bytes=4_096,
+    preallocate_bytes=512,
+    spare_segments_max=1,
+    snapshot_block_bytes=512,
+    reserve_bytes=16_384,
 )
 MARGIN = SETTINGS.reserve_bytes // 8
 
