@@ -45,6 +45,8 @@ $(VENV)/.run: pyproject.toml | $(BIN)/python
 	@$(PIP) -e '.[fast]' || { \
 	  echo "uvloop cannot be installed here: nodes will use plain asyncio, which is slower" >&2; \
 	  $(PIP) -e .; }
+	@# Each node is a process, and compiling takes longer than all else that it does at its start.
+	@$(BIN)/python -m compileall -q src
 	@touch $@
 
 $(VENV)/.test: pyproject.toml | $(VENV)/.run

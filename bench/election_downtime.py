@@ -168,6 +168,7 @@ def lan(options: argparse.Namespace, pool) -> list[dict]:
                 one_way_us=(centre_us - half_us, centre_us + half_us),
                 logs_differ=logs_differ,
                 resolution_us=options.resolution_us,
+                retries=options.retries,
             )
             is_fixed = timeout_ms[0] == timeout_ms[1]
             trials = min(options.trials, FIXED_TRIALS) if is_fixed else options.trials
@@ -201,6 +202,9 @@ def main() -> int:
     parser.add_argument("--jitter-ms", type=float, default=0.0, help="width of the latencies")
     parser.add_argument(
         "--resolution-us", type=int, default=10, help="step of the clocks; the product has 1000"
+    )
+    parser.add_argument(
+        "--retries", type=int, default=0, help="lost rounds tried again early; the product has 4"
     )
     parser.add_argument("--wan", action="store_true", help="the rows across a continent instead")
     parser.add_argument("--processes", type=int, default=multiprocessing.cpu_count())

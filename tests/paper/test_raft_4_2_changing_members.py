@@ -145,8 +145,10 @@ def test_4_2_1_a_member_that_cannot_be_reached_is_given_up() -> None:
     assert cluster.run_change(1, add(4), ms=3000) is ChangeOutcome.GIVEN_UP
     assert "node 4 cannot be reached" in cluster.answers["change 1"][-1].reason
     assert members(cluster, 2) == Configuration.of([1, 2, 3])
+    assert "node 4 cannot be reached" in cluster.nodes[1].state.change.last_failure
     cluster.join(4)
     assert cluster.run_change(1, add(4)) is ChangeOutcome.DONE, "a second attempt works"
+    assert not cluster.nodes[1].state.change.last_failure, "and is what counts now"
 
 
 def test_4_2_1_removing_a_member_that_catches_up_takes_its_addition_back() -> None:

@@ -51,6 +51,18 @@ def test_recommended_range_elects_within_a_second_th_1_ra_11():
         assert 120 < statistics.median(times) < 260
 
 
+def test_a_split_vote_costs_milliseconds_when_lost_rounds_are_retried_early():
+    """As the product does: no machine's loss is felt longer than the longest timeout."""
+    common = {"logs_differ": False, "resolution_us": 1000}
+    for high_ms in (155, 175, 300):
+        as_paper = downtimes_ms(timeout_ms=(150, high_ms), **common)
+        as_product = downtimes_ms(timeout_ms=(150, high_ms), retries=4, **common)
+        assert as_product[-1] < as_paper[-1]
+        assert as_product[-1] < 320
+    hung = downtimes_ms(300, timeout_ms=(500, 1000), nodes=3, retries=4, **common)
+    assert hung[-1] < 1000
+
+
 def test_shorter_timeouts_elect_sooner_until_the_network_is_too_slow_ra_11():
     """Downtime falls with the timeouts; below the round trip a leader cannot even serve."""
     times = [
@@ -97,6 +109,12 @@ def test_same_seed_same_trial():
     assert crash_leader(trial, 7, next_wake=raft_wake) != crash_leader(
         trial, 8, next_wake=raft_wake
     )
+
+
+def test_negative_retries_are_refused():
+    """Settings say what is wrong with them."""
+    with pytest.raises(SettingsError, match="must not be negative"):
+        EngineSettings(election_retries=-1)
 
 
 def test_negative_spread_is_refused():

@@ -58,7 +58,10 @@ Draw: TypeAlias = Callable[[int], int]
 """Source of randomness, handed in: ``draw(n)`` gives an integer in ``0 .. n-1``."""
 
 Message: TypeAlias = Any
-"""An engine's own message; outside the engine only ``encode`` and ``decode`` know its shape."""
+"""An engine's own message; outside the engine only ``encode`` and ``decode`` know its shape.
+
+One that says that its sender's disk lost something has ``tells_of_loss = True``: judges count what a
+node once stored until then."""
 
 
 # ---- events ------------------------------------------------------------------------------------

@@ -30,6 +30,9 @@ class EngineSettings:
         election_timeout_spread_ms: each wait is drawn from ``election_timeout_ms`` and up to this
             much more. None: as much more as the timeout itself. Little or none makes members
             campaign at once, again and again (docs/theory.md): for experiments.
+        election_retries: an election that nobody won is tried again after a short, growing, drawn
+            time, so often; then after a whole timeout, as in the paper. 0: always so. It bounds
+            how long a split vote is felt (docs/theory.md).
         heartbeat_ms: an idle leader speaks this often; at most a third of the election timeout.
         append_bytes_max: most payload bytes in one replication message, so that a catch-up never
             starves heartbeats (dissertation §10.2.2).
@@ -55,6 +58,7 @@ class EngineSettings:
 
     election_timeout_ms: int = 500
     election_timeout_spread_ms: int | None = None
+    election_retries: int = 4
     heartbeat_ms: int = 100
     append_bytes_max: int = 1 << 20
     inflight_bytes_max: int = 8 << 20
@@ -78,6 +82,8 @@ class EngineSettings:
         spread_ms = self.election_timeout_spread_ms
         if spread_ms is not None and spread_ms < 0:
             raise SettingsError(f"election timeout spread {spread_ms} ms must not be negative")
+        if self.election_retries < 0:
+            raise SettingsError(f"election retries {self.election_retries} must not be negative")
         if self.snapshot_send_bytes_per_second < 0 or self.snapshot_chunk_bytes < 1:
             raise SettingsError(
                 "snapshots are sent in pieces of at least 1 byte, and not slower than not at all"

@@ -46,6 +46,7 @@ class ElectionTrial:
         cap_us: without a leader, give up after this much virtual time.
         serving_cap_us: a leader that cannot serve by then is not waited for any longer.
         resolution_us: what the engine takes for a millisecond; clocks are this fine.
+        retries: lost rounds that are tried again early; 0: none, as in the paper.
     """
 
     timeout_ms: tuple[int, int]
@@ -56,6 +57,7 @@ class ElectionTrial:
     cap_us: int = 60_000_000
     serving_cap_us: int = 500_000
     resolution_us: int = 10
+    retries: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +108,10 @@ class _Trial:
         self.posted: list[Letter] = []
         low, high = (self._units(bound * 1_000) for bound in trial.timeout_ms)
         settings = EngineSettings(
-            election_timeout_ms=low, election_timeout_spread_ms=high - low, heartbeat_ms=low // 3
+            election_timeout_ms=low,
+            election_timeout_spread_ms=high - low,
+            election_retries=trial.retries,
+            heartbeat_ms=low // 3,
         )
         # Each node has its own dice, so that an outcome hangs on no order among the nodes.
         self.dice = {node: self.world.dice(f"node {node}") for node in range(1, trial.nodes + 1)}

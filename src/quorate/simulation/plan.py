@@ -32,6 +32,8 @@ READS_EVERY = 7
 """Of so many seeds, one run has linearizable reads by rounds, one by leases, two have retries."""
 ONCE_AT = (0, 4)
 ONCE_PERCENT = 50
+RETRIES = (0, 4)
+"""Every other run retries elections as the paper does."""
 LEASE_PERCENT = 123
 """A clock drift bound that the drawn drift (a tenth faster, a tenth slower) keeps within."""
 SHARES_OF_KINDS = (0.1, 0.2, 0.4, 0.6)
@@ -337,6 +339,7 @@ def draw_scenario(seed: int, wishes: Wishes, workload_of: Callable[[str], Worklo
     name = wishes.workload or dice.pick(("cells", "cells", "tree"))
     settings = RunSettings(
         election_timeout_ms=dice.pick((150, 300, 500)),
+        election_retries=RETRIES[seed % len(RETRIES)],
         heartbeat_ms=50,
         log_keep_entries=dice.pick((0, dice.draw(30))),
         append_bytes_max=dice.pick((1, 300, 2_000, 2_000)),

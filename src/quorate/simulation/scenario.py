@@ -53,6 +53,7 @@ class RunSettings:
 
     Attributes:
         election_timeout_ms: see EngineSettings.
+        election_retries: see EngineSettings.
         heartbeat_ms: see EngineSettings.
         log_keep_entries: entries kept behind a snapshot.
         append_bytes_max: see EngineSettings; 1: every entry travels alone.
@@ -67,6 +68,7 @@ class RunSettings:
     """
 
     election_timeout_ms: int = 150
+    election_retries: int = 4
     heartbeat_ms: int = 50
     log_keep_entries: int = 20
     append_bytes_max: int = 2_000

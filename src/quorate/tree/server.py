@@ -298,7 +298,14 @@ class CoordinationServer:
                 f"elected in epoch {leadership.epoch}, but not all earlier entries are committed "
                 "yet, or leadership is being handed over"
             )
+        role = self.configuration().role(self.node_id)
+        if role == "witness":
+            return "this node is a witness: it votes, and has no data to serve"
+        if role == "none":
+            return "this node is no member of its cluster, as far as it knows"
         engine = self.replica.engine.statistics()
+        if engine.role == "repairing":
+            return "the disk lost something: this node serves when the others have brought it back"
         return f"no leader is known in epoch {engine.epoch}; this node is a {engine.role}"
 
     def configuration(self) -> Configuration:

@@ -4,6 +4,7 @@ import pytest
 
 from quorate.consensus.engine import Leadership
 from quorate.consensus.entry import (
+    Damage,
     Entry,
     EntryKind,
     Persist,
@@ -208,6 +209,20 @@ def test_a_lost_entry_is_reported():
     found.on_start(1, Recovered(b"old", None, [entry(1, 1), entry(2, 1)]))
     with broken("entries survive"):
         found.on_start(1, Recovered(b"old", None, [entry(1, 1)]))
+
+
+def test_what_damage_took_counts_for_whoever_was_not_told():
+    """An acknowledgement may be on its way while the disk that gave it is damaged."""
+    found = started(entry(1, 1), entry(2, 1))
+    found.on_start(1, Recovered(b"old", None, [entry(1, 1)], damage=Damage(True, "rot")))
+    assert not found.has(1, entry(2, 1))
+    assert found.may_count_on(1, entry(2, 1), by=3)
+    assert not found.may_count_on(1, entry(2, 7), by=3)
+    found.on_told(2, 1)
+    assert not found.may_count_on(1, entry(2, 1), by=2)
+    assert found.may_count_on(1, entry(1, 1), by=2), "which it still has"
+    found.on_start(1, Recovered(b"old", None, [entry(1, 1)]))
+    assert not found.may_count_on(1, entry(2, 1), by=3), "it was repaired, and started again"
 
 
 def test_truncations_and_snapshots_on_their_way_excuse_what_they_remove():

@@ -10,8 +10,9 @@ together they keep a returning or a half-connected node from deposing a leader t
 ``PeerClosed`` is a hint that makes losing a leader *process* cost milliseconds: the followers start
 a pre-vote after a few random milliseconds instead of an election timeout, and stop refusing on
 behalf of that leader. A wrong hint costs one pre-vote round and never safety. Two nodes that start
-at once would split the vote, so one of them yields, and rounds after a hint are retried after
-short, random, growing times.
+at once would split the vote, so one of them yields, and a lost round is retried after short,
+random, growing times. So it is after a timeout, but for fewer rounds: waiting a whole timeout
+again, as the paper does, is what makes split votes expensive (Fig. 16).
 
 Where leases are on (``leases.py``), a voter that promised votes for nobody until that is over,
 itself included and whatever the hint says; only the leader's own order to campaign overrides it.
@@ -34,7 +35,8 @@ HINT_STAGGER_MS = 25
 """After a hint, a pre-vote starts within this time: long against a message, short for a user."""
 
 HURRY_ROUNDS = 6
-"""How many rounds after a hint are retried early; then the normal timeouts take over."""
+"""How many rounds after a hint are retried early; then the normal timeouts take over. Rounds after
+a timeout have a number of their own (``EngineSettings.election_retries``)."""
 
 
 # ---- starting ----------------------------------------------------------------------------------
@@ -66,17 +68,20 @@ def on_election_timeout(state: RaftState) -> None:
         return
     if state.hurry == 0:
         state.campaign_cause = "election timeout"
+        if state.leader != NO_LEADER:  # the first timeout of this silence
+            state.hurry = state.settings.election_retries
+            state.hurry_ms = HINT_STAGGER_MS
     start_pre_vote(state)
 
 
 def _arm_retry(state: RaftState) -> None:
-    """Set when this round is given up: soon after a hint, after a fresh timeout otherwise."""
+    """Set when this round is given up: soon while in a hurry, after a fresh timeout otherwise."""
     if state.hurry == 0:
         state.reset_election_timer()
         return
-    rounds_done = HURRY_ROUNDS - state.hurry
     state.hurry -= 1
-    delay = min(HINT_STAGGER_MS << rounds_done, state.settings.election_timeout_ms)
+    delay = min(state.hurry_ms, state.settings.election_timeout_ms)
+    state.hurry_ms *= 2
     state.election_deadline_ms = state.now_ms + delay + state.draw(delay)
 
 
@@ -170,9 +175,9 @@ def on_vote_request(state: RaftState, sender: int, message: VoteRequest) -> None
 
 
 def _maybe_yield(state: RaftState, sender: int, message: VoteRequest) -> None:
-    """Two nodes that a hint woke in the same instant: the better log, then the lower id, goes on.
+    """Two nodes that woke in the same instant: the better log, then the lower id, goes on.
 
-    Both would win their pre-votes and split the votes. Only after a hint, whose rounds are few:
+    Both would win their pre-votes and split the votes. Only while in a hurry, which is soon over:
     a rule of precedence must not be able to silence a node for good.
     """
     log = state.log
@@ -275,6 +280,7 @@ def _hurry(state: RaftState, cause: str) -> None:
     """Begin a pre-vote within milliseconds, and repeat it early."""
     if may_campaign(state):
         state.hurry = HURRY_ROUNDS
+        state.hurry_ms = HINT_STAGGER_MS
         state.campaign_cause = cause
         soon = state.promise.until_ms(state.now_ms) + state.draw(HINT_STAGGER_MS)
         state.election_deadline_ms = min(state.election_deadline_ms, soon)

@@ -68,6 +68,7 @@ def on_change(state: RaftState, event: ChangeMembership) -> None:
     except steps.ChangeRefused as error:
         _refuse(state, token, str(error))
         return
+    state.change.last_failure = ""
     append(state, steps.first_step(current, target))
     _accept(state, token)
 

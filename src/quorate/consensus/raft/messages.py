@@ -11,7 +11,7 @@ changes a message after it was made.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import ClassVar, TypeAlias
 
 from quorate.consensus.entry import Entry, SnapshotMeta
 
@@ -162,6 +162,8 @@ class RepairQuery:
 
     ``number`` is drawn at each start; ``last_index`` is how far the asking node's own log goes.
     """
+
+    tells_of_loss: ClassVar[bool] = True
 
     term: int
     number: int

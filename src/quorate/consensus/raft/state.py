@@ -178,7 +178,8 @@ class RaftState:
         self.heard_leader_ms = now_ms
         self.is_fresh = True  # no leader was ever heard in this life of the process
         self.votes: dict[int, bool] = {}
-        self.hurry = 0  # rounds left with short timeouts, after a hint that the leader is gone
+        self.hurry = 0  # rounds left with short timeouts
+        self.hurry_ms = 0  # how short the next of them is, at least
         self.is_campaign_forced = False
         self.campaign_cause = ""  # why this node asks for votes, in words
         self.election_timeout_ms = 0

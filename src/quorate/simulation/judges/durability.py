@@ -48,6 +48,8 @@ class DurabilityJudge:
         self.on_moment: Callable[[str, int], None] = lambda _moment, _node: None
         self._lives: dict[int, _Life] = {}
         self._forgotten: set[int] = set()
+        self._lost: dict[int, list[ShadowLog]] = {}  # by damaged node: what its disk once held
+        self._told: dict[int, set[int]] = {}  # by damaged node: who knows
 
     def on_start(self, node_id: int, recovered: Recovered) -> None:
         """A node starts with this."""
@@ -58,6 +60,11 @@ class DurabilityJudge:
                 self.votes_survive(node_id, before, recovered)
             if damage is None:
                 self.entries_survive(node_id, before, recovered)
+                self._lost.pop(node_id, None)
+                self._told.pop(node_id, None)
+            else:
+                self._lost.setdefault(node_id, []).append(before.log)
+                self._told.setdefault(node_id, set())
         self._lives[node_id] = _Life(recovered)
 
     def on_asked(self, node_id: int, steps: list[Persist]) -> None:
@@ -68,6 +75,27 @@ class DurabilityJudge:
         """The node is told that steps up to this one are durable."""
         if self._lives[node_id].confirm(sequence):
             self.on_moment(PROMISED, node_id)
+
+    def on_told(self, node_id: int, sender: int) -> None:
+        """A node hears of another one that it lost something."""
+        if sender in self._told:
+            self._told[sender].add(node_id)
+
+    def may_count_on(self, node_id: int, entry: Entry, by: int) -> bool:
+        """Whether ``by`` may count a node among those that have stored an entry.
+
+        The node was told that the entry, or a snapshot of it, is durable. If its disk was damaged
+        since, that counts until ``by`` is told: an old acknowledgement may still be on its way.
+        """
+        if self.has(node_id, entry):
+            return True
+        if by in self._told.get(node_id, ()):
+            return False
+        marks = [(log.base, log.at(entry.index)) for log in self._lost.get(node_id, ())]
+        return any(
+            entry.index <= base or (mark is not None and mark[0] == entry.epoch)
+            for base, mark in marks
+        )
 
     def has(self, node_id: int, entry: Entry) -> bool:
         """Whether a node was told that this entry, or a snapshot of it, is durable.

@@ -28,6 +28,7 @@ from quorate.consensus.engine import (
     Message,
     Propose,
     ReadBarrier,
+    Received,
     SnapshotSaved,
 )
 from quorate.consensus.entry import Entry, EntryKind, Persist, Recovered, SnapshotMeta
@@ -342,12 +343,16 @@ class ObservedEngine:
 
     def step(self, event: Event) -> None:
         """Pass the event in."""
+        judge = self._judge
         if self._established and type(event) is Propose:
-            self._judge.on_propose(self._node_id, self._epoch, event.payload, self._delivered)
+            judge.on_propose(self._node_id, self._epoch, event.payload, self._delivered)
+        elif type(event) is Received and getattr(event.message, "tells_of_loss", False):
+            if judge.membership is not None:
+                judge.membership.on_told(self._node_id, event.sender)
         elif type(event) is ReadBarrier and not self._leads:
-            self._judge.on_moment(ASKS, self._node_id)
+            judge.on_moment(ASKS, self._node_id)
         elif type(event) is SnapshotSaved:
-            self._judge.on_moment(SAVES, self._node_id)
+            judge.on_moment(SAVES, self._node_id)
         self.inner.step(event)
 
     def take(self) -> Effects:

@@ -71,6 +71,10 @@ class MembershipJudge:
             later = [] if chunk.discard_log else [p for p in places if p[0] > chunk.meta.index]
             self._logs[node_id] = [_base(chunk.meta), *later]
 
+    def on_told(self, node_id: int, sender: int) -> None:
+        """A node hears of another one that it lost something."""
+        self._durability.on_told(node_id, sender)
+
     def on_turn(self, node_id: int, effects: Effects, delivered: int, epoch: int) -> None:
         """A node took a turn; it has delivered this much, the last entry being of ``epoch``."""
         if effects.persist is not None:
@@ -170,7 +174,7 @@ class MembershipJudge:
     ) -> str | None:
         """What is delivered is on the disks of a majority of each half in force."""
         for half in (configuration.voters, configuration.outgoing):
-            holders = [node for node in half if self._durability.has(node, entry)]
+            holders = [node for node in half if self._durability.may_count_on(node, entry, node_id)]
             if half and len(holders) <= len(half) // 2:
                 return (
                     f"node {node_id} delivers {entry.index} with {configuration.describe()}; "

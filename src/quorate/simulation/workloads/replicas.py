@@ -136,6 +136,7 @@ class ReplicaWorkload:
         ]
         self._engine_settings = EngineSettings(
             election_timeout_ms=settings.election_timeout_ms,
+            election_retries=settings.election_retries,
             heartbeat_ms=settings.heartbeat_ms,
             append_bytes_max=settings.append_bytes_max,
             inflight_bytes_max=8_000,

@@ -312,6 +312,7 @@ def _settings(scenario: Scenario) -> ServerSettings:
     return ServerSettings(
         engine=EngineSettings(
             election_timeout_ms=settings.election_timeout_ms,
+            election_retries=settings.election_retries,
             heartbeat_ms=settings.heartbeat_ms,
             append_bytes_max=settings.append_bytes_max,
             inflight_bytes_max=8_000,
