@@ -60,8 +60,8 @@ Draw: TypeAlias = Callable[[int], int]
 Message: TypeAlias = Any
 """An engine's own message; outside the engine only ``encode`` and ``decode`` know its shape.
 
-One that says that its sender's disk lost something has ``tells_of_loss = True``: judges count what a
-node once stored until then."""
+One that says that its sender's disk lost something has ``tells_of_loss = True``: judges count what
+a node once stored until then."""
 
 
 # ---- events ------------------------------------------------------------------------------------
