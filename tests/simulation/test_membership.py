@@ -49,6 +49,18 @@ def test_ra_5_all_three_are_replaced_at_once_and_come_back():
     assert outcome.changes == 3, "the bootstrap configuration, and two changes"
 
 
+def test_the_operator_asks_again_at_the_moment_of_an_election():
+    """Too early, so it is refused: a leader that has committed nothing changes no members."""
+    actions = (
+        Action(2 * SECOND, "strike-leader", ("kill", 3 * SECOND)),
+        Action(2 * SECOND + 1, "remove-member", (3,)),
+    )
+    run = Run(calm_scenario("cells", *actions))
+    run.run()
+    assert run.cluster.operator.asked == 1
+    assert run.court.membership.in_force(1).members == (1, 2, 3)
+
+
 @pytest.mark.parametrize("first", range(0, SEEDS, GROUP))
 def test_rf_4_members_change_under_faults(first):
     """Every seed keeps all properties while members change, and the last change is completed."""

@@ -18,6 +18,7 @@ from quorate.simulation.network import LinkQuality
 from quorate.simulation.units import format_duration, parse_duration_us
 
 ROT_KINDS = ("wal", "snapshot", "identity", "any")
+ROT_AT_END = "end-of-wal"
 BLOWS = (
     "crash",
     "kill",
@@ -70,8 +71,16 @@ def _parse_count(text: str) -> int:
 
 
 def _parse_rot(text: str) -> str:
+    if text not in (*ROT_KINDS, ROT_AT_END):
+        raise ValueError(
+            f"{text!r} does not rot: write one of {', '.join((*ROT_KINDS, ROT_AT_END))}"
+        )
+    return text
+
+
+def _parse_kind(text: str) -> str:
     if text not in ROT_KINDS:
-        raise ValueError(f"{text!r} does not rot: write one of {', '.join(ROT_KINDS)}")
+        raise ValueError(f"{text!r} does not decay: write one of {', '.join(ROT_KINDS)}")
     return text
 
 
@@ -138,7 +147,8 @@ _NODE = _Shape("NODE", _parse_node, str)
 _NODES = _Shape("NODES", _parse_nodes, lambda nodes: ",".join(map(str, nodes)))
 _COUNT = _Shape("COUNT", _parse_count, str)
 _DURATION = _Shape("DURATION", parse_duration_us, format_duration)
-_ROT = _Shape("|".join(ROT_KINDS), _parse_rot, str)
+_ROT = _Shape("|".join((*ROT_KINDS, ROT_AT_END)), _parse_rot, str)
+_KIND = _Shape("|".join(ROT_KINDS), _parse_kind, str)
 _BLOW = _Shape("|".join(BLOWS), _parse_blow, str)
 _MOMENT = _Shape("|".join(MOMENTS), _parse_moment, str)
 _PPM = _Shape("MILLIONTHSppm", _parse_ppm, lambda ppm: f"{ppm}ppm")
@@ -180,7 +190,7 @@ _SHAPES: dict[str, tuple[_Shape, ...]] = {
     "flap": (_NODE, _NODE, _DURATION, _DURATION),
     "heal": (),
     "rot": (_NODE, _ROT),
-    "decay": (_NODE, _ROT),
+    "decay": (_NODE, _KIND),
     "misdirect-write": (_NODE,),
     "lose-write": (_NODE,),
     "wipe": (_NODE,),

@@ -20,7 +20,8 @@ from typing import Any
 
 from quorate.consensus.change import Change, MemberRole
 from quorate.errors import WrongDirectory
-from quorate.simulation.ambush import Ambush, Ambushes
+from quorate.simulation.actions import ROT_AT_END
+from quorate.simulation.ambush import ELECTED, Ambush, Ambushes
 from quorate.simulation.host import SMALL_STORAGE, Build, Host, HostSettings, WrapEngine
 from quorate.simulation.judges.court import Court
 from quorate.simulation.network import LinkQuality, VirtualNetwork
@@ -65,7 +66,7 @@ class VirtualCluster:
         self.on_down: Callable[[Host], None] = lambda _: None
         self.crashes = self.partitions = self.stops = 0
         self._ambushes = Ambushes(world, self._strike)
-        court.engine.on_moment = court.durability.on_moment = self._ambushes.reached
+        court.engine.on_moment = court.durability.on_moment = self._reached
         settings = HostSettings(SMALL_STORAGE, cluster_id, may_repair=nodes + spares > 1)
         self.hosts = {
             node: Host(node, world, court, settings, build, wrap_engine)
@@ -76,7 +77,7 @@ class VirtualCluster:
         for host in self.hosts.values():
             host.send = self.network.send
             host.on_down = self._host_down
-            host.on_moment = self._ambushes.reached
+            host.on_moment = self._reached
 
     # ---- looking -------------------------------------------------------------------------------
 
@@ -156,6 +157,11 @@ class VirtualCluster:
     ) -> None:
         """Whoever of these nodes reaches this moment first is struck, so long after it, once."""
         self._ambushes.lay(Ambush(moment, nodes, blow, delay_us, duration_us))
+
+    def _reached(self, moment: str, node: int) -> None:
+        self._ambushes.reached(moment, node)
+        if moment == ELECTED and self.operator.is_waiting:
+            self.world.after(0, self.operator.on_elected)
 
     def _strike(self, blow: str, node: int, duration_us: int) -> None:
         if blow == "stall-disk":
@@ -309,11 +315,18 @@ class VirtualCluster:
     # ---- disks ---------------------------------------------------------------------------------
 
     def rot(self, node: int, what: str) -> None:
-        """Bits of a stored file change: ``wal``, ``snapshot``, ``identity`` or ``any``."""
+        """Bits of a stored file change: ``wal``, ``snapshot``, ``identity`` or ``any``.
+
+        ``end-of-wal``: of the newest two groups of the log, so that the last vote may be lost.
+        """
         if not self.operator.may_harm(node):
             return
-        host = self._harm(node)
-        host.disk.rot(host.dice.draw, what)
+        if what != ROT_AT_END:
+            host = self._harm(node)
+            host.disk.rot(host.dice.draw, what)
+        elif len(self.hosts) == self._nodes:
+            # With changes of members a lost vote is a matter for people: nodes refuse to start.
+            self._harm(node).disk.rot_end_of_log()
 
     def decay(self, node: int, what: str) -> None:
         """Some sectors of a stored file cannot be read until they are written again."""
@@ -394,6 +407,7 @@ class VirtualCluster:
     def mend(self) -> None:
         """Undo everything that can be undone: from here on the cluster must get well."""
         self._ambushes.lift()
+        self.operator.leave()
         self.network.heal()
         self.network.quality = LinkQuality()
         for host in self.hosts.values():

@@ -298,6 +298,10 @@ class VirtualDisk:
         """
         return self._faults.rot(draw, where, self._names)
 
+    def rot_end_of_log(self) -> bool:
+        """Damage the newest durable write of the log and the one before; whether there are two."""
+        return self._faults.rot_end_of_log(self._names)
+
     def lose_next_write(self, where: Where = "any") -> None:
         """The next write to such a file is acknowledged and synced, and never done."""
         self._faults.arm_loss(where)

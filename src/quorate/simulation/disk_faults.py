@@ -173,6 +173,24 @@ class DiskFaults:
         self._count("rotten")
         return name
 
+    def rot_end_of_log(self, names: Mapping[str, Inode]) -> bool:
+        """Damage the newest durable write of the log and the one before; whether there are two.
+
+        The last bytes of both, so that the header of the newest group stays: it tells that the one
+        before was acknowledged, and so that this is damage and no torn write.
+        """
+        logs = [inode for name, inode in names.items() if is_log(name) and inode.newest]
+        newest = max(logs, key=lambda inode: inode.kept_number, default=None)
+        if newest is None or newest.pending:
+            return False
+        begin, end = newest.newest[-1]
+        if not 0 < begin < end <= len(newest.durable):
+            return False
+        newest.rot(begin - 1, 0xFF)
+        newest.rot(end - 1, 0xFF)
+        self._count("rotten")
+        return True
+
     def decay(
         self, draw: Draw, where: Where, names: Mapping[str, Inode], sector_bytes: int
     ) -> str | None:

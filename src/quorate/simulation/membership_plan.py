@@ -3,7 +3,8 @@
 Drawn from dice of their own, so that a seed's other faults are the same with and without them.
 The operator comes again and again: adds one, adds several, replaces, removes (the leader too),
 promotes and demotes, sets preferences, and hands leadership over in the middle of it. Some machines
-that are added die, or are cut off, while they catch up.
+that are added die, or are cut off, while they catch up. Some changes reach nobody but a leader that
+is cut off, and are rolled back.
 
 Invariant: the same dice give the same plan.
 """
@@ -30,6 +31,7 @@ class _Visit:
         self.spares = list(range(nodes + 1, nodes + spares + 1))
         self.duration_us = duration_us
         self.actions: list[Action] = []
+        self.busy_until_us = 0  # the operator asks for nothing else before
 
     def add(self, at_us: int, name: str, *arguments: Any) -> None:
         """Add an action."""
@@ -74,14 +76,18 @@ def _prefer(visit: _Visit, at_us: int) -> None:
     visit.add(at_us, "prefer", visit.any(), visit.dice.draw(3))
 
 
+def _transfer(visit: _Visit, at_us: int) -> None:
+    for node in (*visit.voters, *visit.spares):
+        visit.add(at_us, "transfer", node)
+
+
 def _hand_over(visit: _Visit, at_us: int) -> None:
     """A change is asked for, and leadership moves or is lost while it is under way."""
     dice = visit.dice
     _replace(visit, at_us)
     soon_us = at_us + dice.between(MS, 200 * MS)
     if dice.chance(0.5):
-        for node in (*visit.voters, *visit.spares):
-            visit.add(soon_us, "transfer", node)
+        _transfer(visit, soon_us)
     else:
         blow = dice.pick(("crash", "kill", "isolate"))
         visit.add(soon_us, "strike-leader", blow, dice.between(50 * MS, 3 * SECOND))
@@ -101,9 +107,30 @@ def _insist(visit: _Visit, at_us: int) -> None:
             visit.add(at_us, "replace-members", (old,), (new,))
 
 
+def _stillborn(visit: _Visit, at_us: int) -> None:
+    """A change reaches only a leader that is cut off; rolled back, that node leads again (ra #609).
+
+    Meanwhile nobody asks for anything else: no other configuration covers a mistake up.
+    """
+    dice = visit.dice
+    away_us = dice.between(300 * MS, 2 * SECOND)
+    visit.add(at_us, "strike-leader", dice.pick(("isolate", "isolate-outbound")), away_us)
+    words = dice.pick(("remove-member", "remove-member", "demote-member"))
+    visit.add(at_us + dice.between(MS, 50 * MS), words, visit.any())
+    at_us += away_us
+    for _ in range(2 + dice.draw(4)):
+        at_us += dice.between(50 * MS, 800 * MS)
+        if dice.chance(0.5):
+            _transfer(visit, at_us)
+        else:
+            blow = dice.pick(("crash", "kill"))
+            visit.add(at_us, "strike-leader", blow, dice.between(50 * MS, 500 * MS))
+    visit.busy_until_us = at_us
+
+
 _REQUESTS: tuple[Callable[[_Visit, int], None], ...] = (
     _grow, _grow, _grow, _shrink, _shrink, _replace, _replace, _change_role, _prefer, _hand_over,
-    _insist,
+    _insist, _stillborn,
 )  # fmt: skip
 
 
@@ -115,5 +142,5 @@ def draw_membership(dice: Dice, nodes: int, duration_us: int) -> tuple[int, list
     at_us = dice.between(0, 2 * SECOND)
     while at_us < duration_us:
         dice.pick(_REQUESTS)(visit, at_us)
-        at_us += dice.between(50 * MS, 2 * gap_us)
+        at_us = max(at_us, visit.busy_until_us) + dice.between(50 * MS, 2 * gap_us)
     return spares, sorted(visit.actions, key=lambda action: action.at_us)

@@ -1,9 +1,10 @@
 """The operator of a virtual cluster: asks whoever leads for other members.
 
 What a careful person does by hand. New machines are started before they are added; nobody removes
-healthy members while too many of the others are damaged for good; a request that cannot be made
-now (nobody leads) is not made. Whether the cluster takes it, and how far it comes under faults, is
-the cluster's business; it may be refused, given up, or completed by a later leader.
+healthy members while too many of the others are damaged for good. Whether the cluster takes a
+request, and how far it comes under faults, is the cluster's business; it may be refused, given up,
+or completed by a later leader. When somebody else is elected, the last request is made once more,
+at that very moment, as automata do.
 
 Invariant: of the voters of every configuration that is in force anywhere, or was asked for, fewer
 than half have a disk that was harmed on purpose. So what no membership protocol can promise (data
@@ -52,6 +53,7 @@ class Operator:
         founders = list(machines.hosts)[: len(machines.hosts) - spares]
         self._witnesses: dict[int, bool] = dict.fromkeys(founders, False)
         self.asked = 0
+        self._last: Change | None = None  # asked for, and nobody else was elected since
 
     # ---- requests ------------------------------------------------------------------------------
 
@@ -71,6 +73,22 @@ class Operator:
         """Ask for a change that needs no new machine."""
         self._ask(change)
 
+    @property
+    def is_waiting(self) -> bool:
+        """Whether it will ask when somebody is elected."""
+        return self._last is not None
+
+    def on_elected(self) -> None:
+        """Somebody was elected: what became of the last request nobody knows, so it is repeated."""
+        change = self._last
+        if change is not None:
+            self._ask(change)
+            self._last = None
+
+    def leave(self) -> None:
+        """Nothing is repeated any more."""
+        self._last = None
+
     def _prepare(self, node: int, is_witness: bool) -> bool:
         """Start a machine; one that was a witness never becomes anything else, nor the reverse."""
         host = self._machines.hosts[node]
@@ -81,6 +99,7 @@ class Operator:
         return host.alive
 
     def _ask(self, change: Change) -> None:
+        self._last = change
         leader = self._leader()
         if leader is None or leader.paused:
             return

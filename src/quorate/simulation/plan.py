@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 
 from quorate.errors import SettingsError
 from quorate.simulation.actions import BLOWS, ROT_KINDS, Action
+from quorate.simulation.damage_plots import add_damage_plots
 from quorate.simulation.draft import MS, SECOND, Draft
 from quorate.simulation.membership_plan import draw_membership
 from quorate.simulation.network import LinkQuality
@@ -308,8 +309,12 @@ MEMBERSHIP = "membership"
 
 MEMBERSHIP_SHARE = 0.35
 
+REPAIR = "repair"
+"""Another kind that is drawn apart (``damage_plots.py``)."""
+
 KINDS = {name: words for name, (_, words) in _KINDS.items()} | {
-    MEMBERSHIP: "members added, removed, replaced, promoted and preferred, several at once"
+    REPAIR: "damage to what a majority stands on, while the others are away or ask for votes",
+    MEMBERSHIP: "members added, removed, replaced, promoted and preferred, several at once",
 }
 """Kinds of fault, with a word on each."""
 
@@ -401,7 +406,7 @@ def _draw_actions(dice: Dice, scenario: Scenario, allowed: list[str]) -> list[Ac
     election_us = scenario.settings.election_timeout_ms * MS
     draft = Draft(dice, scenario.nodes, scenario.duration_us, election_us)
     share = dice.pick(SHARES_OF_KINDS)
-    ordinary = [kind for kind in allowed if kind != AMBUSH]
+    ordinary = [kind for kind in allowed if kind not in (AMBUSH, REPAIR)]
     chosen = [kind for kind in ordinary if dice.chance(share)]
     if not chosen and ordinary:
         chosen = [dice.pick(ordinary)]
@@ -412,6 +417,8 @@ def _draw_actions(dice: Dice, scenario: Scenario, allowed: list[str]) -> list[Ac
         at_us += dice.between(10 * MS, 2 * gap_us)
     if AMBUSH in allowed:
         _lay_ambushes(draft, Dice(scenario.seed, AMBUSH), certain=not ordinary)
+    if REPAIR in allowed:
+        add_damage_plots(draft, Dice(scenario.seed, REPAIR), certain=not ordinary)
     return sorted(draft.actions, key=lambda action: action.at_us)
 
 

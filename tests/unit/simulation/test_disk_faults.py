@@ -66,6 +66,18 @@ def test_a_new_name_and_the_bytes_of_an_old_file_are_lost_independently():
 # ---- rot -----------------------------------------------------------------------------------------
 
 
+def test_the_end_of_a_log_rots_with_what_is_before_it():
+    """The newest write and the one before lose their last bytes; a lone write is spared."""
+    disk = VirtualDisk()
+    file = durable_file(disk, LOG, b"one")
+    assert not disk.rot_end_of_log()
+    file.write(3, b"twoo")
+    file.sync()
+    assert disk.rot_end_of_log()
+    disk.crash(drawn(1))
+    assert content(disk, LOG) == b"on" + b"\x9a" + b"two" + b"\x90"
+
+
 def test_rot_changes_bits_of_one_durable_byte_for_good():
     """It is seen at once, and after a power failure."""
     disk = VirtualDisk()

@@ -96,6 +96,17 @@ def test_a_leader_without_a_committed_entry_breaks_completeness():
         found.on_leadership(2, Leadership(5, 2, established=False))
 
 
+def test_an_entry_committed_late_must_have_been_given_to_later_leaders():
+    """An old leader that goes on after another was elected without the entry is reported."""
+    found = judge()
+    persist(found, 1, entry(1, 1))
+    persist(found, 2, entry(1, 1), entry(2, 5))  # its own first entry is no part of what it got
+    found.on_leadership(2, Leadership(5, 2, established=False))
+    found.on_committed(1, [entry(1, 1)], 0, 4)
+    with broken("later leaders have it"):
+        found.on_committed(1, [entry(2, 1)], 1, 4)
+
+
 def test_different_deliveries_break_state_machine_safety():
     """Another entry at an index, or a gap."""
     found = judge()

@@ -122,3 +122,20 @@ def test_a_scenario_without_anything_runs():
     """The smallest scenario is a seed and a workload."""
     outcome = Run(replace(Scenario(1, "cells"), duration_us=1_000_000)).run()
     assert outcome.figures["requests"] == 0
+
+
+def test_stories_of_repair_leave_the_other_draws_alone_and_keep_the_budget():
+    """A seed's other faults are the same with and without them, and no more disks are harmed."""
+    others = ("crash", "damage")
+    harm = {"rot", "misdirect-write", "lose-write", "wipe"}
+    told = 0
+    for seed in range(60):
+        without = draw_scenario(seed, Wishes(faults=others), workload_named)
+        both = draw_scenario(seed, Wishes(faults=(*others, "repair")), workload_named)
+        assert [action for action in both.actions if action in without.actions] == list(
+            without.actions
+        )
+        told += len(both.actions) > len(without.actions)
+        harmed = {action.arguments[0] for action in both.actions if action.name in harm}
+        assert len(harmed) <= (both.nodes - 1) // 2
+    assert 5 < told < 30

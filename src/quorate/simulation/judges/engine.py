@@ -78,6 +78,7 @@ class EngineJudge:
         self.entries: dict[tuple[int, int], tuple[Fingerprint, int]] = {}
         self.logs: dict[int, ShadowLog] = {}
         self.elections = 0
+        self._began_with: dict[int, int] = {}  # epoch -> its leader's last index when elected
         self._broadcasts: dict[int, _Broadcast] = {}  # epoch -> of its primary
         self._epoch_delivered = 0
         self._clocks: dict[int, tuple[Engine, Callable[[], int]]] = {}  # of living nodes
@@ -140,12 +141,13 @@ class EngineJudge:
             if previous > self.delivered_last:
                 self.delivered_last = previous
                 self._committed_in.append(epoch)
-                self._on_first_delivery(entry)
+                self._on_first_delivery(node_id, entry, epoch)
             elif epoch < self._committed_in[previous]:
                 self._committed_in[previous] = epoch
         return previous
 
-    def _on_first_delivery(self, entry: Entry) -> None:
+    def _on_first_delivery(self, node_id: int, entry: Entry, epoch: int) -> None:
+        self.later_leaders_have_it(node_id, entry, epoch)
         self.global_primary_order(entry)
         self._epoch_delivered = entry.epoch
         self.deliveries_precede_later_primaries(entry)
@@ -167,6 +169,14 @@ class EngineJudge:
             self.elections += 1
             self.on_moment(ELECTED, node_id)
             self.leader_completeness(node_id, news.epoch)
+            self._note_election(node_id, news.epoch)
+
+    def _note_election(self, node_id: int, epoch: int) -> None:
+        log = self.logs[node_id]
+        last = log.last
+        while (mark := log.at(last)) is not None and mark[0] == epoch:
+            last -= 1
+        self._began_with[epoch] = last
 
     # ---- Raft, Fig. 3 --------------------------------------------------------------------------
 
@@ -210,6 +220,19 @@ class EngineJudge:
         for index in range(log.base + 1, self.delivered_last + 1):
             if self._committed_in[index] < epoch and log.at(index) != self.delivered[index]:
                 return f"node {node_id} leads epoch {epoch} without delivered entry {index}"
+        return None
+
+    @safety(FIG_3)
+    def later_leaders_have_it(self, node_id: int, entry: Entry, epoch: int) -> str | None:
+        """An entry that is committed late, in an old epoch, was given to all later leaders too."""
+        for later in reversed(self._began_with):
+            if later <= epoch:
+                return None
+            if self._began_with[later] < entry.index:
+                return (
+                    f"node {node_id} delivers {entry.index} in epoch {epoch}; node "
+                    f"{self.leaders[later]} was elected in {later} without it"
+                )
         return None
 
     @safety("dissertation §6.4.1; acceptance RA-8")

@@ -292,8 +292,8 @@ def delivers_damaged_frames(patches: Patches) -> None:
     patches.put(links, "_HELLO", b"".join(peer.encode_frame(peer.HELLO_CHANNEL, hello)))
 
 
-_REPAIRS = ("damage", "crash", "partition")
-"""Damage is rare among all faults, and other faults must meet it."""
+_REPAIRS = ("repair",)
+"""Damage must meet what a majority stands on, at that moment."""
 
 
 # ---- being repaired ------------------------------------------------------------------------------

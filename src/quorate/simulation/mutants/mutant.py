@@ -22,7 +22,7 @@ from inspect import getattr_static
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
-from quorate.simulation.plan import KINDS, MEMBERSHIP, Wishes
+from quorate.simulation.plan import KINDS, MEMBERSHIP, REPAIR, Wishes
 
 _ABSENT = object()
 
@@ -81,8 +81,9 @@ class Mutant(NamedTuple):
         source: where it comes from.
         patch: takes it out.
         workload: what its runs run; nothing else can show it, or shows it sooner.
-        faults: kinds that its runs draw from; None: all but changes of members. Given where the
-            events that must meet are rare, and the mutant's entry says which.
+        faults: kinds that its runs draw from; None: all but changes of members and stories of
+            repair. Given where the events that must meet are rare, and the mutant's entry says
+            which.
         clients: how many act at the same time.
         leases: whether its runs answer reads by leases; None: some do.
         once: whether clients in its runs ask for writes exactly once; None: some do.
@@ -100,7 +101,7 @@ class Mutant(NamedTuple):
 
     def wishes(self, duration_us: int) -> Wishes:
         """What its runs are like."""
-        faults = self.faults or tuple(kind for kind in KINDS if kind != MEMBERSHIP)
+        faults = self.faults or tuple(kind for kind in KINDS if kind not in (MEMBERSHIP, REPAIR))
         return Wishes(
             workload=self.workload,
             duration_us=duration_us,
