@@ -32,10 +32,12 @@ def tables() -> dict[str, str]:
     """Each table by its name on the page."""
     faults, properties = _ask("faults"), _ask("properties")
     kinds = [(f"`{name}`", words) for name, words in faults["kinds"].items()]
+    plots = [(f"`{name}`", words) for name, words in faults["plots"].items()]
     actions = [(f"<code>{a['usage']}</code>", a["claim"]) for a in faults["actions"].values()]
     known = [(p["kind"], p["name"], p["claim"], p["source"]) for p in properties]
     return {
         "kinds": _table(("`--faults`", "what it does"), kinds),
+        "plots": _table(("plot", "what it tells"), plots),
         "actions": _table(("action", "what it does"), actions),
         "properties": _table(("kind", "property", "what must hold", "source"), known),
     }

@@ -101,3 +101,14 @@ def test_a_removed_server_serves_nobody_and_says_what_it_is():
     assert status["voters"] == sorted({1, 2, 3} - {gone})
     assert (status["failures_tolerated"], status["change_under_way"]) == (0, "")
     assert ensemble.hosts[leader].core.is_serving()
+
+
+@pytest.mark.parametrize(("added", "is_allowed"), [("add-witness", False), ("add-member", True)])
+def test_no_disk_is_lost_for_good_beside_a_witness(added, is_allowed):
+    """Of two that keep data one may alone have what is committed, when the third is a witness."""
+    come, go = Action(2 * SECOND, added, (4,)), Action(6 * SECOND, "remove-member", (3,))
+    run = Run(calm_scenario("cells", come, go))
+    run.run()
+    voters = {node for half in run.court.membership.halves() for node in half}
+    assert {1, 2, 4} <= voters
+    assert run.cluster.operator.may_harm(1) is is_allowed

@@ -133,7 +133,13 @@ class Operator:
         hosts = self._machines.hosts
         voters = list(half)
         lost = [node for node in voters if node == also or hosts[node].is_harmed]
-        return not voters or len(lost) <= (len(voters) - 1) // 2
+        if not voters or not lost:
+            return True
+        # A witness counts for a majority and keeps no data: what is committed must also be on a
+        # disk that is neither lost nor its.
+        quorum = len(voters) // 2 + 1
+        keepers = quorum - sum(self._witnesses.get(node, False) for node in voters)
+        return len(lost) <= (len(voters) - 1) // 2 and len(lost) < keepers
 
 
 def _change(core: Any, token: int, change: Change) -> None:

@@ -22,7 +22,7 @@ from quorate.simulation.damage_plots import add_damage_plots
 from quorate.simulation.draft import MS, SECOND, Draft
 from quorate.simulation.membership_plan import draw_membership
 from quorate.simulation.network import LinkQuality
-from quorate.simulation.plots import add_plot
+from quorate.simulation.plots import PLOTS, add_plot
 from quorate.simulation.scenario import RunSettings, Scenario, Step
 from quorate.simulation.workloads.workload import Workload
 from quorate.simulation.world import Dice
@@ -50,7 +50,8 @@ class Wishes:
         nodes: 0: 3 or 5, drawn.
         clients: how many.
         duration_us: how long faults act.
-        faults: kinds that may exist, see KINDS; None: all.
+        faults: kinds that may exist, see KINDS, and single plots of the ambushes, as
+            ``ambush:rivals``, which every run then has; None: all kinds.
         leases: whether reads are answered by leases; None: some runs.
         once: whether clients ask for writes exactly once; None: some runs.
     """
@@ -318,9 +319,12 @@ KINDS = {name: words for name, (_, words) in _KINDS.items()} | {
 }
 """Kinds of fault, with a word on each."""
 
+PLOT_KINDS = {f"{AMBUSH}:{name}": name for name in PLOTS}
+"""What may be wished for instead of all ambushes: one plot each."""
+
 
 def parse_kinds(text: str) -> tuple[str, ...] | None:
-    """Read ``all``, ``none``, ``crash,disk`` or ``all,-clocks``.
+    """Read ``all``, ``none``, ``crash,disk``, ``all,-clocks`` or ``ambush:rivals,distance``.
 
     Raises:
         SettingsError: an unknown kind.
@@ -329,15 +333,14 @@ def parse_kinds(text: str) -> tuple[str, ...] | None:
     parts = [part.strip() for part in text.split(",") if part.strip()]
     for number, part in enumerate(parts):
         name = part.removeprefix("-")
-        if name not in KINDS and part not in ("all", "none"):
-            raise SettingsError(
-                f"unknown kind of fault {name!r}; known: all, none, {', '.join(KINDS)}"
-            )
+        if name not in KINDS and part not in PLOT_KINDS and part not in ("all", "none"):
+            known = ", ".join(("all", "none", *KINDS, *PLOT_KINDS))
+            raise SettingsError(f"unknown kind of fault {name!r}; known: {known}")
         if part == "all" or (part.startswith("-") and number == 0):
             chosen = list(KINDS)
         if part.startswith("-"):
             chosen = [kind for kind in chosen if kind != name]
-        elif part in KINDS and part not in chosen:
+        elif part not in ("all", "none") and part not in chosen:
             chosen.append(part)
     return None if parts == ["all"] else tuple(chosen)
 
@@ -406,7 +409,8 @@ def _draw_actions(dice: Dice, scenario: Scenario, allowed: list[str]) -> list[Ac
     election_us = scenario.settings.election_timeout_ms * MS
     draft = Draft(dice, scenario.nodes, scenario.duration_us, election_us)
     share = dice.pick(SHARES_OF_KINDS)
-    ordinary = [kind for kind in allowed if kind not in (AMBUSH, REPAIR)]
+    ordinary = [kind for kind in allowed if kind in _KINDS and kind not in (AMBUSH, REPAIR)]
+    plots = tuple(PLOT_KINDS[kind] for kind in allowed if kind in PLOT_KINDS)
     chosen = [kind for kind in ordinary if dice.chance(share)]
     if not chosen and ordinary:
         chosen = [dice.pick(ordinary)]
@@ -415,20 +419,21 @@ def _draw_actions(dice: Dice, scenario: Scenario, allowed: list[str]) -> list[Ac
     while chosen and at_us < scenario.duration_us:
         _KINDS[dice.pick(chosen)][0](draft, at_us)
         at_us += dice.between(10 * MS, 2 * gap_us)
-    if AMBUSH in allowed:
-        _lay_ambushes(draft, Dice(scenario.seed, AMBUSH), certain=not ordinary)
+    if AMBUSH in allowed or plots:
+        dice = Dice(scenario.seed, AMBUSH)
+        if plots or not ordinary or dice.chance(AMBUSH_SHARE):
+            draft.dice = dice
+            _lay_ambushes(draft, plots)
     if REPAIR in allowed:
         add_damage_plots(draft, Dice(scenario.seed, REPAIR), certain=not ordinary)
     return sorted(draft.actions, key=lambda action: action.at_us)
 
 
-def _lay_ambushes(draft: Draft, dice: Dice, *, certain: bool) -> None:
+def _lay_ambushes(draft: Draft, plots: tuple[str, ...]) -> None:
     """Add ambushes, from dice of their own: the rest of a scenario is the same without them."""
-    if not (certain or dice.chance(AMBUSH_SHARE)):
-        return
-    draft.dice = dice
+    dice = draft.dice
     gap_us = dice.pick((500 * MS, 1500 * MS, 4 * SECOND))
     at_us = dice.between(0, SECOND)
     while at_us < draft.duration_us:
-        add_plot(draft, at_us)
+        add_plot(draft, at_us, plots)
         at_us += dice.between(100 * MS, 2 * gap_us)

@@ -16,7 +16,7 @@ from quorate.cli.simulate.progress import Bar, ShrinkLine
 from quorate.errors import UsageError
 from quorate.replication import outbox
 from quorate.simulation.actions import ACTIONS
-from quorate.simulation.plan import KINDS
+from quorate.simulation.plan import KINDS, PLOT_KINDS
 from quorate.simulation.properties import catalogue
 from quorate.simulation.scenario import parse_scenario
 
@@ -245,7 +245,7 @@ def test_properties_and_faults_are_listed() -> None:
         "your invariant holds",
     }
     output = simulate("faults")
-    assert all(word in output for word in (*KINDS, *ACTIONS))
+    assert all(word in output for word in (*KINDS, *PLOT_KINDS, *ACTIONS))
     assert json.loads(simulate("faults", "--json"))["actions"]["crash"]["usage"] == "crash NODE"
 
 

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from quorate.errors import BadInput, SettingsError
 from quorate.simulation.actions import ACTIONS, usage
-from quorate.simulation.plan import KINDS, Wishes, draw_scenario, parse_kinds
+from quorate.simulation.plan import KINDS, PLOT_KINDS, Wishes, draw_scenario, parse_kinds
+from quorate.simulation.plots import PLOTS, claim
 from quorate.simulation.run import Run
 from quorate.simulation.scenario import FORMAT, Scenario, format_scenario, parse_scenario
 from quorate.simulation.units import format_duration, parse_duration_us
@@ -90,6 +91,8 @@ def test_unknown_names_are_refused_with_the_known_ones():
         workload_named("dream")
     with pytest.raises(SettingsError, match="partition"):
         parse_kinds("meteor")
+    with pytest.raises(SettingsError, match="ambush:rivals"):
+        parse_kinds("ambush:meteor")
 
 
 def test_kinds_of_faults_are_chosen_by_name():
@@ -100,6 +103,36 @@ def test_kinds_of_faults_are_chosen_by_name():
     assert "clocks" not in parse_kinds("all,-clocks")
     assert len(parse_kinds("all,-clocks")) == len(KINDS) - 1
     assert {"clocks"} == set(KINDS) - set(parse_kinds("-clocks"))
+    assert parse_kinds("ambush:rivals,distance") == ("ambush:rivals", "distance")
+
+
+def test_a_plot_that_is_wished_for_is_in_every_run_and_the_only_one():
+    """``ambush:told-twice`` draws no other plot, and leaves the other kinds as they were."""
+    told = {"link-quality", "partition", "heal"}
+    for seed in range(10):
+        alone = drawn(seed, faults=("ambush:told-twice",)).actions
+        assert {action.name for action in alone} == told
+        both = drawn(seed, faults=("crash", "ambush:told-twice")).actions
+        crashes = [action for action in both if action.name not in told]
+        assert crashes == list(drawn(seed, faults=("crash",)).actions)
+        assert len(both) > len(crashes)
+
+
+@pytest.mark.parametrize("kind", PLOT_KINDS)
+def test_every_plot_can_be_told_by_every_cluster(kind):
+    """Also by one node, and by two: actions that read back equal, none after the end."""
+    for nodes in (1, 2, 3, 5):
+        for seed in range(5):
+            scenario = drawn(seed, nodes=nodes, faults=(kind,), workload="cells")
+            assert parse_scenario(format_scenario(scenario), "file") == scenario
+            assert all(action.at_us < scenario.duration_us for action in scenario.actions)
+
+
+def test_every_plot_says_what_it_tells():
+    """In one sentence each."""
+    for name in PLOTS:
+        assert claim(name).endswith(".")
+        assert len(claim(name)) < 100
 
 
 def test_every_action_is_drawn_and_has_a_usage():

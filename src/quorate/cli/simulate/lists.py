@@ -10,7 +10,8 @@ from quorate.cli.simulate import options as given
 from quorate.cli.simulate.report import show_table
 from quorate.simulation.actions import ACTIONS, method_name, usage
 from quorate.simulation.cluster import VirtualCluster
-from quorate.simulation.plan import KINDS
+from quorate.simulation.plan import KINDS, PLOT_KINDS
+from quorate.simulation.plots import claim
 from quorate.simulation.properties import Kind, catalogue
 
 _KINDS = {
@@ -51,11 +52,14 @@ def faults(as_json: bool) -> None:
     20ms or 300us; QUALITY is `good`, or any of loss=0.1, duplication=0.1, corruption=0.01,
     delay_probability=0.2, delay_us=50000, latency_us=100..300, ordered=yes, with commas.
     """
+    plots = {kind: claim(name) for kind, name in PLOT_KINDS.items()}
     actions = {name: (usage(name), claim_of(name)) for name in ACTIONS}
     if as_json:
         described = {name: {"usage": use, "claim": claim} for name, (use, claim) in actions.items()}
-        click.echo(json.dumps({"kinds": KINDS, "actions": described}, indent=2))
+        click.echo(json.dumps({"kinds": KINDS, "plots": plots, "actions": described}, indent=2))
         return
     show_table(list(KINDS.items()), ("kind", "for --faults: what it does"))
+    click.echo()
+    show_table(list(plots.items()), ("plot", "for --faults: an ambush, in every run"))
     click.echo()
     show_table(list(actions.values()), ("action", "in scenario files, after `at TIME`"))

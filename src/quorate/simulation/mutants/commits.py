@@ -23,7 +23,7 @@ def commits_with_less_than_a_majority(patches: Patches) -> None:
     patches.put(Quorum, "committed", committed)
 
 
-@GROUP.mutant("Raft §5.4.2, Fig. 8; known bug of LogCabin", faults=("ambush",))
+@GROUP.mutant("Raft §5.4.2, Fig. 8; known bug of LogCabin", faults=("ambush:overwritten",))
 def commits_old_terms_by_counting(patches: Patches) -> None:
     """Only entries of the leader's own term are committed by counting."""
 

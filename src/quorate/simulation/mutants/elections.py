@@ -18,7 +18,7 @@ from quorate.simulation.mutants.mutant import Group, Patches
 GROUP = Group("elections")
 
 
-@GROUP.mutant("Raft §5.2; known bug of PySyncObj")
+@GROUP.mutant("Raft §5.2; known bug of PySyncObj", faults=("ambush:told-twice",))
 def counts_answers_instead_of_voters(patches: Patches) -> None:
     """A voter counts once, however often its answer arrives."""
 
@@ -66,7 +66,7 @@ def votes_for_outdated_logs(patches: Patches) -> None:
     patches.put(election, "is_log_acceptable", lambda _state, _message: True)
 
 
-@GROUP.mutant("Raft §5.4.1", faults=("ambush",))
+@GROUP.mutant("Raft §5.4.1", faults=("ambush:overwritten",))
 def prefers_long_logs_to_new_ones(patches: Patches) -> None:
     """Of two logs the one with the later last term is more up to date, however short it is."""
 
@@ -86,7 +86,7 @@ def takes_one_good_coordinate_for_enough(patches: Patches) -> None:
     patches.put(Log, "is_up_to_date", is_up_to_date)
 
 
-@GROUP.mutant("Raft §5.4.1; known bug of hashicorp/raft", faults=("ambush",))
+@GROUP.mutant("Raft §5.4.1; known bug of hashicorp/raft", faults=("ambush:last-two",))
 def refuses_logs_that_are_shorter_or_older(patches: Patches) -> None:
     """A shorter log with a later last term deserves the vote (else nobody may get enough)."""
 
@@ -106,7 +106,7 @@ def loses_the_vote_on_restart(patches: Patches) -> None:
     patches.put(RaftState, "set_vote", set_vote)
 
 
-@GROUP.mutant("Raft Fig. 2", faults=("ambush",))
+@GROUP.mutant("Raft Fig. 2", faults=("ambush:rivals",))
 def forgets_whom_it_voted_for(patches: Patches) -> None:
     """The vote comes back after a restart, not only the term."""
 
@@ -117,7 +117,7 @@ def forgets_whom_it_voted_for(patches: Patches) -> None:
     recover = patches.put(RaftState, "_recover", recover_without_vote)
 
 
-@GROUP.mutant("Raft Fig. 2; known bug of sofa-jraft", faults=("ambush",))
+@GROUP.mutant("Raft Fig. 2; known bug of sofa-jraft", faults=("ambush:rivals",))
 def answers_before_the_vote_is_durable(patches: Patches) -> None:
     """No message reveals a term or vote that is not yet on disk."""
 
@@ -127,7 +127,7 @@ def answers_before_the_vote_is_durable(patches: Patches) -> None:
     patches.put(RaftState, "send", send)
 
 
-@GROUP.mutant("Raft Fig. 2; dissertation §3.8", faults=("ambush",))
+@GROUP.mutant("Raft Fig. 2; dissertation §3.8", faults=("ambush:rivals",))
 def leads_before_its_own_vote_is_durable(patches: Patches) -> None:
     """A candidate's own vote is on disk before it counts and before anybody is asked for theirs."""
 

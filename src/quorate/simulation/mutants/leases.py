@@ -14,7 +14,6 @@ from quorate.consensus.raft.state import RaftState
 from quorate.simulation.mutants.mutant import Group, Patches
 
 GROUP = Group("leases", leases=True)
-_WHERE_LEADERS_FALL = ("pause", "partition", "unrest", "clocks", "transfer")
 
 
 def _released(raft: RaftState) -> Promise:
@@ -22,13 +21,13 @@ def _released(raft: RaftState) -> Promise:
     return Promise(raft.promise.length_ms, raft.now_ms)
 
 
-@GROUP.mutant("dissertation §6.4.1", faults=("clocks", "partition", "pause"))
+@GROUP.mutant("dissertation §6.4.1", faults=("ambush:clocks-apart",))
 def leases_without_a_drift_bound(patches: Patches) -> None:
     """A lease is shorter than the promise, by as much as clocks may run apart."""
     patches.put(state, "lease_ms", lambda election_timeout_ms, _: election_timeout_ms)
 
 
-@GROUP.mutant("dissertation §6.4.1", faults=_WHERE_LEADERS_FALL)
+@GROUP.mutant("dissertation §6.4.1", faults=("ambush:late-echoes",))
 def leases_from_the_echo(patches: Patches) -> None:
     """A lease counts from when its round was sent, not from when a quorum had echoed it."""
 
@@ -41,13 +40,18 @@ def leases_from_the_echo(patches: Patches) -> None:
     original = patches.put(reads, "renew_lease", renew)
 
 
-@GROUP.mutant("dissertation §6.4.1; known bugs of etcd and braft", faults=("transfer", "distance"))
+@GROUP.mutant(
+    "dissertation §6.4.1; known bugs of etcd and braft", faults=("ambush:behind-its-back",)
+)
 def keeps_leases_across_a_hand_over(patches: Patches) -> None:
     """A leader gives its lease up before it tells another node to campaign."""
     patches.put(Lease, "bar", lambda _: None)
 
 
-@GROUP.mutant("DESIGN section 2: the exception", faults=_WHERE_LEADERS_FALL)
+@GROUP.mutant(
+    "DESIGN section 2: the exception",
+    faults=("pause", "partition", "unrest", "clocks", "transfer"),
+)
 def hints_end_promises(patches: Patches) -> None:
     """A closed connection says nothing about a lease: voters keep what they promised."""
 
@@ -98,7 +102,7 @@ def judges_leases_by_the_last_tick(patches: Patches) -> None:
     patches.put(reads, "answer_by_lease", answer)
 
 
-@GROUP.mutant("a process that stood still echoes with an old time", faults=("pause", "unrest"))
+@GROUP.mutant("a process that stood still echoes with an old time", faults=("ambush:stood-still",))
 def promises_from_the_last_tick(patches: Patches) -> None:
     """A promise counts from a time that is surely after it was given."""
 
@@ -109,7 +113,7 @@ def promises_from_the_last_tick(patches: Patches) -> None:
     original = patches.put(follower, "_echo", echo)
 
 
-@GROUP.mutant("dissertation §6.4.1: all voters, the candidate included", faults=_WHERE_LEADERS_FALL)
+@GROUP.mutant("dissertation §6.4.1: all voters, the candidate too", faults=("ambush:stood-still",))
 def candidates_are_not_bound(patches: Patches) -> None:
     """A node's own vote is promised like any other: it does not campaign before."""
 

@@ -43,7 +43,7 @@ def applies_batches_with_gaps(patches: Patches) -> None:
     patches.put(Outbox, "applied", _settle_if_pending)
 
 
-@GROUP.mutant("dissertation §6.3")
+@GROUP.mutant("dissertation §6.3", faults=("ambush:earlier-lives", "distance"), clients=12)
 def applies_batches_of_an_earlier_life(patches: Patches) -> None:
     """Once a node speaks for its new life, its batches of earlier ones are refused."""
 
@@ -138,7 +138,7 @@ def lets_time_fall(patches: Patches) -> None:
     original = patches.put(Replica, "_maybe_propose", maybe_propose)
 
 
-@GROUP.mutant("Raft Fig. 2: before responding to RPCs")
+@GROUP.mutant("Raft Fig. 2: before responding to RPCs", faults=("ambush:rivals",))
 def sends_before_the_disk(patches: Patches) -> None:
     """A message that must wait for the disk leaves after the disk confirmed."""
 

@@ -18,7 +18,11 @@ from quorate.simulation.workloads.cells import Cells
 GROUP = Group("snapshots")
 
 
-@GROUP.mutant("Raft Fig. 13, rules 6 and 7; known bug of hashicorp/raft", faults=("ambush",))
+@GROUP.mutant(
+    "Raft Fig. 13, rules 6 and 7; known bug of hashicorp/raft",
+    faults=("ambush:half-installed",),
+    clients=12,
+)
 def keeps_a_log_that_disagrees_with_the_snapshot(patches: Patches) -> None:
     """A snapshot from the leader replaces a log that does not lead to it."""
 
