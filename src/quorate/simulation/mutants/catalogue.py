@@ -1,7 +1,6 @@
 """All mutants by name: the only place that knows which exist.
 
 Not among them, and why:
-    * learners that are counted, changes of membership: a simulated cluster's voters are fixed
     * leading on without a majority (check-quorum), forgetting a live leader (stickiness), taking
       over a pre-vote's term, proposals during a hand-over: they cost time and never an answer;
       the traces of the engine tell their stories
