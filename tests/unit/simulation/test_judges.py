@@ -38,8 +38,9 @@ def judge(*nodes):
     return found
 
 
-def persist(found, node, *entries, truncate=None, leads=False):
-    found.on_persist(node, Persist(1, truncate_from=truncate, entries=list(entries)), leads=leads)
+def persist(found, node, *entries, truncate=None, epoch=1, leads=False):
+    step = Persist(1, truncate_from=truncate, entries=list(entries))
+    found.on_persist(node, step, epoch, leads=leads)
 
 
 def test_th_12_every_property_is_declared_with_claim_and_source():
@@ -118,13 +119,14 @@ def test_different_deliveries_break_state_machine_safety():
 
 
 def test_truncating_what_was_delivered_is_reported():
-    """Deleting a delivered entry is wrong on any node."""
+    """Deleting a delivered entry is wrong on any node that has come to the epoch of its commit."""
     found = judge()
-    persist(found, 1, entry(1, 1))
-    persist(found, 2, entry(1, 1))
-    found.on_committed(1, [entry(1, 1)], 0, 1)
+    for node in (1, 2, 3):
+        persist(found, node, entry(1, 1))
+    found.on_committed(1, [entry(1, 1)], 0, 4)
+    persist(found, 3, truncate=1, epoch=3)
     with broken("delivered entries stay"):
-        persist(found, 2, truncate=1)
+        persist(found, 2, truncate=1, epoch=4)
 
 
 def leading(epoch=1):
@@ -221,6 +223,10 @@ def test_what_damage_took_counts_for_whoever_was_not_told():
     found.on_told(2, 1)
     assert not found.may_count_on(1, entry(2, 1), by=2)
     assert found.may_count_on(1, entry(1, 1), by=2), "which it still has"
+    found.on_asked(1, [Persist(1, entries=[entry(2, 1)])])
+    found.on_confirmed(1, 1)
+    found.on_start(1, Recovered(b"old", None, [entry(1, 1)], damage=Damage(True, "rot again")))
+    assert found.may_count_on(1, entry(2, 1), by=2), "which knows of the first loss only"
     found.on_start(1, Recovered(b"old", None, [entry(1, 1)]))
     assert not found.may_count_on(1, entry(2, 1), by=3), "it was repaired, and started again"
 

@@ -10,6 +10,7 @@ it says that the disk was damaged and what it cannot vouch for.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 from quorate.consensus.entry import Entry, Persist, Recovered
 from quorate.simulation.ambush import PROMISED
@@ -37,6 +38,18 @@ class _Life:
         return is_promised
 
 
+class _Loss(NamedTuple):
+    """A start at which a node said that its disk was damaged."""
+
+    before: ShadowLog  # what was confirmed
+    told: set[int]  # nodes that know
+
+    def had(self, entry: Entry) -> bool:
+        """Whether the entry, or a snapshot of it, was confirmed."""
+        mark = self.before.at(entry.index)
+        return entry.index <= self.before.base or (mark is not None and mark[0] == entry.epoch)
+
+
 class DurabilityJudge:
     """Judge of what all nodes' disks keep.
 
@@ -48,8 +61,7 @@ class DurabilityJudge:
         self.on_moment: Callable[[str, int], None] = lambda _moment, _node: None
         self._lives: dict[int, _Life] = {}
         self._forgotten: set[int] = set()
-        self._lost: dict[int, list[ShadowLog]] = {}  # by damaged node: what its disk once held
-        self._told: dict[int, set[int]] = {}  # by damaged node: who knows
+        self._lost: dict[int, list[_Loss]] = {}  # by damaged node
 
     def on_start(self, node_id: int, recovered: Recovered) -> None:
         """A node starts with this."""
@@ -61,10 +73,8 @@ class DurabilityJudge:
             if damage is None:
                 self.entries_survive(node_id, before, recovered)
                 self._lost.pop(node_id, None)
-                self._told.pop(node_id, None)
             else:
-                self._lost.setdefault(node_id, []).append(before.log)
-                self._told.setdefault(node_id, set())
+                self._lost.setdefault(node_id, []).append(_Loss(before.log, set()))
         self._lives[node_id] = _Life(recovered)
 
     def on_asked(self, node_id: int, steps: list[Persist]) -> None:
@@ -78,8 +88,8 @@ class DurabilityJudge:
 
     def on_told(self, node_id: int, sender: int) -> None:
         """A node hears of another one that it lost something."""
-        if sender in self._told:
-            self._told[sender].add(node_id)
+        for loss in self._lost.get(sender, ()):
+            loss.told.add(node_id)
 
     def may_count_on(self, node_id: int, entry: Entry, by: int) -> bool:
         """Whether ``by`` may count a node among those that have stored an entry.
@@ -89,13 +99,7 @@ class DurabilityJudge:
         """
         if self.has(node_id, entry):
             return True
-        if by in self._told.get(node_id, ()):
-            return False
-        marks = [(log.base, log.at(entry.index)) for log in self._lost.get(node_id, ())]
-        return any(
-            entry.index <= base or (mark is not None and mark[0] == entry.epoch)
-            for base, mark in marks
-        )
+        return any(by not in loss.told and loss.had(entry) for loss in self._lost.get(node_id, ()))
 
     def has(self, node_id: int, entry: Entry) -> bool:
         """Whether a node was told that this entry, or a snapshot of it, is durable.

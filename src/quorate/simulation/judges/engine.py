@@ -101,13 +101,13 @@ class EngineJudge:
 
     # ---- what happens --------------------------------------------------------------------------
 
-    def on_persist(self, node_id: int, step: Persist, *, leads: bool) -> None:
-        """A node asks for a persistence step."""
+    def on_persist(self, node_id: int, step: Persist, epoch: int, *, leads: bool) -> None:
+        """A node in this epoch asks for a persistence step."""
         log = self.logs[node_id]
         index = step.truncate_from
         if index is not None and index <= log.last:
             self.leader_append_only(node_id, index, leads)
-            self.delivered_entries_stay(node_id, index, log)
+            self.delivered_entries_stay(node_id, index, log, epoch)
             log.truncate(index)
         for entry in step.entries:
             mark = fingerprint(entry)
@@ -262,13 +262,21 @@ class EngineJudge:
         return f"node {node_id} delivers {mark} at {entry.index}, where another delivered {known}"
 
     @safety("Raft §5.3")
-    def delivered_entries_stay(self, node_id: int, index: int, log: ShadowLog) -> str | None:
-        """No node deletes an entry that any node delivered."""
+    def delivered_entries_stay(
+        self, node_id: int, index: int, log: ShadowLog, epoch: int
+    ) -> str | None:
+        """No node deletes an entry that was committed in its epoch or an earlier one.
+
+        Before it hears of the epoch in which an older entry was committed, it may have to: for the
+        leader of an epoch between, who does not have it.
+        """
         covered = self.delivered.get(index)
         held = log.at(index)
-        if covered is not None and held is not None and is_same(held, covered):
-            return f"node {node_id} truncates from {index}, which was delivered"
-        return None
+        if covered is None or held is None or not is_same(held, covered):
+            return None
+        if self._committed_in[index] > epoch:
+            return None
+        return f"node {node_id} truncates from {index}, which was delivered"
 
     # ---- ZAB, §II ------------------------------------------------------------------------------
 
@@ -361,12 +369,12 @@ class ObservedEngine:
         judge, node_id, news = self._judge, self._node_id, effects.leadership
         if news is not None:
             self._leads = news.leader == node_id
+        epoch = self._epoch if news is None else news.epoch
         if effects.persist is not None:
-            judge.on_persist(node_id, effects.persist, leads=self._leads)
+            judge.on_persist(node_id, effects.persist, epoch, leads=self._leads)
         if effects.install is not None:
             self._delivered = effects.install.index
         if effects.committed:
-            epoch = self._epoch if news is None else news.epoch
             self._delivered = judge.on_committed(node_id, effects.committed, self._delivered, epoch)
             self._delivered_epoch = effects.committed[-1].epoch
         if news is not None:
