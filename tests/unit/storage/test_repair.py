@@ -10,7 +10,7 @@ from zlib import crc32
 import pytest
 
 from quorate.consensus.entry import Damage, Entry, Persist, Recovered, SnapshotChunk, SnapshotMeta
-from quorate.errors import CorruptData, DiskFailed, UnknownFormat
+from quorate.errors import CorruptData, DiskFailed, UnknownFormat, Unreadable
 from quorate.simulation.disk import VirtualDisk
 from quorate.storage.record import (
     GROUP_HEADER_BYTES,
@@ -324,7 +324,7 @@ def test_an_unreadable_newest_group_is_not_taken_for_torn():
     survey = [s for s in survey_log(disk, STAMP) if s.groups][-1]
     disk.lose_sectors(segment_name(survey.number), survey.groups[-1].offset, 1)
     operations = disk.counts().operations
-    with pytest.raises(DiskFailed, match=r"newest vote may be in what cannot be read.*nothing"):
+    with pytest.raises(Unreadable, match=r"newest vote may be in what cannot be read.*nothing"):
         open_store(disk)
     assert disk.counts().operations == operations
     disk.calm()
