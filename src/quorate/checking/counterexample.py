@@ -32,7 +32,7 @@ from quorate.checking.verdict import Counterexample
 QUESTION_MAX: Final = 40_000
 """Configurations for one question while cutting down."""
 
-TOTAL_MAX: Final = 100_000
+TOTAL_MAX: Final = 50_000
 """Configurations for all questions about one object together."""
 
 STATES_MAX: Final = 4
