@@ -1,7 +1,7 @@
 """Identity: whose data directory this is, and which directories the peers have.
 
-One small file, ``identity.q``, replaced as a whole (temporary file, sync, rename, directory
-sync). It knows nothing of logs and snapshots.
+One small file, ``identity.q``, replaced as a whole (``whole_file.py``). It knows nothing of logs
+and snapshots.
 
 Why: a member that lost its disk must not return under its old identity (Raft dissertation §3.8):
 it has forgotten votes and entries it vouched for. Its wiped directory looks like a new one, so
@@ -23,6 +23,7 @@ from zlib import crc32
 
 from quorate.errors import CorruptData, WrongDirectory
 from quorate.storage.disk import Disk
+from quorate.storage.whole_file import read_whole, replace_whole
 
 IDENTITY_NAME = "identity.q"
 TEMPORARY_NAME = "identity.tmp"
@@ -178,12 +179,8 @@ def load_identity(disk: Disk) -> Identity | None:
     Raises:
         CorruptData: it is damaged.
     """
-    if IDENTITY_NAME not in disk.names():
-        return None
-    file = disk.open(IDENTITY_NAME)
-    data = file.read(0, file.size())
-    file.close()
-    return Identity.decode(data)
+    data = read_whole(disk, IDENTITY_NAME)
+    return None if data is None else Identity.decode(data)
 
 
 def save_identity(disk: Disk, identity: Identity) -> None:
@@ -192,11 +189,4 @@ def save_identity(disk: Disk, identity: Identity) -> None:
     Raises:
         DiskFailed: the old or the new one will be found after a restart.
     """
-    if TEMPORARY_NAME in disk.names():
-        disk.remove(TEMPORARY_NAME)
-    file = disk.open(TEMPORARY_NAME, create=True)
-    file.write(0, identity.encode())
-    file.sync()
-    file.close()
-    disk.rename(TEMPORARY_NAME, IDENTITY_NAME)
-    disk.sync_directory()
+    replace_whole(disk, IDENTITY_NAME, TEMPORARY_NAME, identity.encode())

@@ -32,6 +32,7 @@ from quorate.storage.disk import Disk
 from quorate.storage.record import Stamp
 from quorate.storage.recovery import Scan, scan_prefix, segment_name
 from quorate.storage.survey import SegmentFound, newest_hard_state, survey_log
+from quorate.storage.whole_file import read_whole, replace_whole, write_temporary
 
 MARKER_NAME = "repair.q"
 MARKER_TEMPORARY = "repair.tmp"
@@ -90,24 +91,13 @@ class Marker(NamedTuple):
 
 def load_marker(disk: Disk) -> Marker | None:
     """Read the marker; None: the directory is whole, as far as it knows."""
-    if MARKER_NAME not in disk.names():
-        return None
-    file = disk.open(MARKER_NAME)
-    data = file.read(0, file.size())
-    file.close()
-    return Marker.decode(data)
+    data = read_whole(disk, MARKER_NAME)
+    return None if data is None else Marker.decode(data)
 
 
 def save_marker(disk: Disk, marker: Marker) -> None:
     """Replace the marker; durable on return."""
-    if MARKER_TEMPORARY in disk.names():
-        disk.remove(MARKER_TEMPORARY)
-    file = disk.open(MARKER_TEMPORARY, create=True)
-    file.write(0, marker.encode())
-    file.sync()
-    file.close()
-    disk.rename(MARKER_TEMPORARY, MARKER_NAME)
-    disk.sync_directory()
+    replace_whole(disk, MARKER_NAME, MARKER_TEMPORARY, marker.encode())
 
 
 def remove_marker(disk: Disk) -> None:
@@ -183,12 +173,7 @@ def _keep_beginning(disk: Disk, name: str, size: int) -> None:
     old = disk.open(name)
     data = old.read(0, size)
     old.close()
-    if _CUT_TEMPORARY in disk.names():
-        disk.remove(_CUT_TEMPORARY)
-    new = disk.open(_CUT_TEMPORARY, create=True)
-    new.write(0, data)
-    new.sync()
-    new.close()
+    write_temporary(disk, _CUT_TEMPORARY, data)
     if DAMAGED_PREFIX + name not in disk.names():  # else: the cut was begun before
         disk.rename(name, DAMAGED_PREFIX + name)
     disk.rename(_CUT_TEMPORARY, name)
