@@ -10,32 +10,14 @@ from __future__ import annotations
 from collections import Counter
 
 import pytest
+from small_log import open_store, payload
 
 from quorate.consensus.entry import Entry, Persist, Recovered, SnapshotMeta
 from quorate.errors import CorruptData, WrongDirectory
 from quorate.simulation.disk import VirtualDisk
 from quorate.storage.inspection import Verdict, inspect_directory
-from quorate.storage.settings import StorageSettings
-from quorate.storage.store import Store
 
-CLUSTER, DIRECTORY = b"c" * 16, b"d" * 16
-SMALL = StorageSettings(segment_bytes=700, preallocate_bytes=200, spare_segments_max=1)
 LAST = 24
-
-
-def open_store(disk: VirtualDisk, *, may_repair: bool) -> tuple[Store, Recovered]:
-    return Store.open(
-        disk,
-        node_id=1,
-        cluster_id=CLUSTER,
-        new_directory_id=DIRECTORY,
-        settings=SMALL,
-        may_repair=may_repair,
-    )
-
-
-def payload(index: int) -> bytes:
-    return b"%03d" % index * 8
 
 
 def small_directory(*, is_closed: bool) -> VirtualDisk:

@@ -170,7 +170,7 @@ class Replica:
         self.engine.step(Clock(now_ms))
 
     def submit(self, payload: bytes) -> int:
-        """Submit a batch of clients; ``Turn.results`` tells by its number what became of it."""
+        """Submit clients' batch. Did it happen? ``Turn.results`` tells, by the number returned."""
         if not len(self._outbox):
             self._progress_ms = self._now_ms
         self._out.submitted = self._outbox.submit(payload)

@@ -14,9 +14,9 @@ from __future__ import annotations
 from quorate.simulation.actions import ROT_AT_END
 from quorate.simulation.ambush import ELECTED
 from quorate.simulation.draft import MS, SECOND, Draft
+from quorate.simulation.plots import DEATHS
 from quorate.simulation.world import Dice
 
-DEATHS = ("crash", "kill")
 SHARE = 0.25
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from zlib import crc32
 
 import pytest
+from small_log import CLUSTER, DIRECTORY, open_store, payload
 
 from quorate.consensus.entry import Damage, Entry, Persist, Recovered, SnapshotChunk, SnapshotMeta
 from quorate.errors import CorruptData, DiskFailed, UnknownFormat, Unreadable
@@ -19,28 +20,9 @@ from quorate.storage.record import (
 )
 from quorate.storage.recovery import segment_name, segment_numbers
 from quorate.storage.repair import MARKER_NAME, Marker, load_marker, save_marker
-from quorate.storage.settings import StorageSettings
-from quorate.storage.store import Store
 from quorate.storage.survey import newest_hard_state, survey_log
 
-CLUSTER, DIRECTORY = b"c" * 16, b"d" * 16
 STAMP = Stamp(CLUSTER, DIRECTORY, 1)
-SMALL = StorageSettings(segment_bytes=700, preallocate_bytes=200, spare_segments_max=1)
-
-
-def open_store(disk: VirtualDisk, *, may_repair: bool = True) -> tuple[Store, Recovered]:
-    return Store.open(
-        disk,
-        node_id=1,
-        cluster_id=CLUSTER,
-        new_directory_id=DIRECTORY,
-        settings=SMALL,
-        may_repair=may_repair,
-    )
-
-
-def payload(index: int) -> bytes:
-    return b"%03d" % index * 8
 
 
 def entries(first: int, count: int) -> list[Entry]:

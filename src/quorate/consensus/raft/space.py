@@ -38,9 +38,8 @@ def on_disk_space(state: RaftState, *, is_full: bool) -> None:
 
 
 def what_fits(state: RaftState, entries: list[Entry]) -> int:
-    """How many of these entries from the leader may be stored: those up to the first new batch."""
-    if not state.is_disk_full:
-        return len(entries)
+    """How many of these entries a full node may store: those up to the first new batch."""
+    assert state.is_disk_full, "all entries fit elsewhere"
     log = state.log
     for position, entry in enumerate(entries):
         is_new = log.epoch_at(entry.index) != entry.epoch
